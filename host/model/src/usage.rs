@@ -1,0 +1,196 @@
+//! What a tenant is billed for: a set of what was used, hour by hour.
+//!
+//! Usage is a *set* keyed by tenant, hour, meter, subject and member, so posting the same thing twice counts once.
+//! Averages divide by the hours of the month, never by the number of rows: an hour without usage counts as
+//! zero. Both rules answer billing errors that Mackerel published (2022-03-31, 2022-10-18).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::id::InvalidId;
+use crate::time::{Hour, Month};
+
+/// One kind of usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Meter {
+    /// Standard hosts that posted. Subject: the host.
+    HostStandard,
+    /// Micro hosts (containers) that posted. Subject: the host.
+    HostMicro,
+    /// Distinct series of a standard host. Subject: the host; member: the series.
+    MetricStandard,
+    /// Distinct series of a micro host. Subject: the host; member: the series.
+    MetricMicro,
+    /// Distinct series that belong to no host. Subject: the service; member: the series.
+    MetricService,
+    /// Checks that ran. Subject: the check.
+    CheckExternal,
+}
+
+impl Meter {
+    /// Every meter.
+    pub const ALL: [Meter; 6] = [
+        Meter::HostStandard,
+        Meter::HostMicro,
+        Meter::MetricStandard,
+        Meter::MetricMicro,
+        Meter::MetricService,
+        Meter::CheckExternal,
+    ];
+
+    /// Its name in the contract, the API and the database, such as `host.standard`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Meter::HostStandard => "host.standard",
+            Meter::HostMicro => "host.micro",
+            Meter::MetricStandard => "metric.standard",
+            Meter::MetricMicro => "metric.micro",
+            Meter::MetricService => "metric.service",
+            Meter::CheckExternal => "check.external",
+        }
+    }
+}
+
+impl fmt::Display for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Meter {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Meter, InvalidId> {
+        Meter::ALL
+            .into_iter()
+            .find(|meter| meter.as_str() == text)
+            .ok_or_else(|| InvalidId {
+                value: text.chars().take(100).collect(),
+                wanted: "a meter such as host.standard",
+            })
+    }
+}
+
+/// Whose usage a series is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Owner {
+    /// A standard host, by its id.
+    StandardHost(String),
+    /// A micro host, by its id.
+    MicroHost(String),
+    /// A service, by its name; empty when the sender named none.
+    Service(String),
+}
+
+impl Owner {
+    /// The meter that counts the owner itself, if one does.
+    pub fn own_meter(&self) -> Option<Meter> {
+        match self {
+            Owner::StandardHost(_) => Some(Meter::HostStandard),
+            Owner::MicroHost(_) => Some(Meter::HostMicro),
+            Owner::Service(_) => None,
+        }
+    }
+
+    /// The meter that counts the owner's series.
+    pub fn series_meter(&self) -> Meter {
+        match self {
+            Owner::StandardHost(_) => Meter::MetricStandard,
+            Owner::MicroHost(_) => Meter::MetricMicro,
+            Owner::Service(_) => Meter::MetricService,
+        }
+    }
+
+    /// The subject of both meters.
+    pub fn subject(&self) -> &str {
+        match self {
+            Owner::StandardHost(subject) | Owner::MicroHost(subject) | Owner::Service(subject) => {
+                subject
+            }
+        }
+    }
+}
+
+/// One element of the usage set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Usage {
+    /// The hour of the *post*, by the server's clock.
+    pub hour: Hour,
+    /// Which kind.
+    pub meter: Meter,
+    /// Whose.
+    pub subject: String,
+    /// Which of the subject's things: the low 64 bits of a series' fingerprint; 0 for meters that count
+    /// subjects.
+    pub member: u64,
+}
+
+/// How much of one meter one subject used over some closed hours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubjectUsage {
+    /// Hours in which it was seen.
+    pub active_hours: u32,
+    /// Its hourly quantities, summed.
+    pub quantity_hours: u64,
+}
+
+/// All closed usage of one tenant in one month: what a billing rule is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MonthUsage {
+    /// Which month.
+    pub month: Month,
+    /// How many of its hours are closed.
+    pub closed_hours: u32,
+    /// Meter, then subject. Sorted, so that equal usage is equal bytes.
+    pub meters: BTreeMap<Meter, BTreeMap<String, SubjectUsage>>,
+}
+
+impl MonthUsage {
+    /// A month of which nothing is counted yet.
+    pub fn new(month: Month) -> MonthUsage {
+        MonthUsage {
+            month,
+            closed_hours: 0,
+            meters: BTreeMap::new(),
+        }
+    }
+
+    /// Counts what a subject used in one closed hour: `quantity` distinct members.
+    pub fn count(&mut self, meter: Meter, subject: &str, quantity: u64) {
+        let usage = self
+            .meters
+            .entry(meter)
+            .or_default()
+            .entry(subject.to_owned())
+            .or_default();
+        usage.active_hours += 1;
+        usage.quantity_hours += quantity;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_meter_survives_a_trip_through_text() {
+        for meter in Meter::ALL {
+            assert_eq!(meter.as_str().parse(), Ok(meter));
+        }
+    }
+
+    #[test]
+    fn hours_of_a_subject_add_up() {
+        let mut usage = MonthUsage::new("2026-11".parse().expect("a month"));
+        usage.count(Meter::MetricStandard, "web-1", 180);
+        usage.count(Meter::MetricStandard, "web-1", 200);
+        let of_host = usage.meters[&Meter::MetricStandard]["web-1"];
+        assert_eq!(
+            of_host,
+            SubjectUsage {
+                active_hours: 2,
+                quantity_hours: 380
+            }
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! The road, end to end, over the real process.
