@@ -1,1 +1,3 @@
-//! See the description in Cargo.toml; the code follows.
+//! The process: everything that the binary `shoal` does.
+
+pub mod telemetry;
