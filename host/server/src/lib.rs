@@ -1,3 +1,10 @@
-//! The process: everything that the binary `shoal` does.
+//! The process and the binary `shoal`: everything that touches the network, the disk, the clock or SQL.
+//!
+//! [`db`] is the only module that knows sqlx, `http` and `grpc` the only ones that know axum and tonic, [`clock`] the
+//! only one that reads the time, [`task`] the only one that spawns.
 
+pub mod clock;
+pub mod db;
+pub mod random;
+pub mod task;
 pub mod telemetry;
