@@ -1,2 +1,79 @@
-//! Everything a developer runs.
-fn main() {}
+//! Everything a developer runs: `cargo xtask test`, `demo`, `bench`, `ci`, `new-plugin`, `plugins`, `postgres`.
+//!
+//! One module a command, in the order in which they build on each other: [`report`] prints, [`command`]
+//! runs other programs, [`toolchain`], [`plugins`], [`postgres`] and [`python`] prepare, and the rest is what
+//! people type. Dependencies are few so that the first line of output comes seconds after the first `cargo xtask`.
+
+mod bench;
+mod ci;
+mod command;
+mod interrupt;
+mod new_plugin;
+mod plugins;
+mod postgres;
+mod python;
+mod report;
+mod test;
+#[cfg(test)]
+mod tidy;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+Everything a developer runs.
+
+Usage: cargo xtask <COMMAND>
+
+Commands:
+  test [--only PARTS] [-- ARGS]  Run all tests, on SQLite and on a private PostgreSQL.
+                                 PARTS: any of model, promql, store, runtime, server, road, xtask,
+                                 plugins, doc, separated by commas. ARGS go to the test runner.
+  ci                             Formatting, lints, all tests, licences and advisories.
+  bench NAME                     Measure; NAME: ingest or plugin-call. Figures are the last lines, as JSON.
+  new-plugin NAME [--from DIR]   Copy a first-party plugin to begin one of your own.
+  plugins                        Build the plugins and the tests' guests.
+  postgres                       Start a private PostgreSQL, print its address, stop it on Ctrl-C.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    interrupt::listen()?;
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", arguments),
+    };
+    match command {
+        "test" => test::run(&test::Options::parse(rest)?),
+        "ci" => no_more(rest).and_then(|()| ci::run()),
+        "bench" => bench::run(rest),
+        "new-plugin" => new_plugin::run(rest),
+        "plugins" => no_more(rest).and_then(|()| plugins::build()),
+        "postgres" => no_more(rest).and_then(|()| postgres::serve()),
+        "help" | "--help" | "-h" => {
+            report::line(USAGE);
+            Ok(())
+        }
+        other => bail!("there is no command `{other}`; `cargo xtask help` lists them"),
+    }
+}
+
+/// Refuses what a command without options does not understand.
+fn no_more(rest: &[String]) -> Result<()> {
+    match rest.first() {
+        None => Ok(()),
+        Some(extra) => bail!("`{extra}` was not expected; `cargo xtask help` shows what is"),
+    }
+}

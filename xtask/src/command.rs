@@ -1,0 +1,84 @@
+//! Running other programs: what they print passes through, how they end becomes a `Result`.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::interrupt;
+
+/// How often a running program is looked at; also how late Ctrl-C may be noticed.
+const POLL: Duration = Duration::from_millis(50);
+
+/// The top folder of the repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the repository")
+        .to_owned()
+}
+
+/// Cargo as the one that runs us, in the repository's top folder.
+pub(crate) fn cargo() -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.current_dir(root());
+    command
+}
+
+/// Runs to the end; an error when it could not start, failed, or somebody pressed Ctrl-C.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let shown = show(command);
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("could not start `{shown}`"))?;
+    let status = wait(&mut child).with_context(|| format!("`{shown}`"))?;
+    if !status.success() {
+        bail!("`{shown}` ended with {status}");
+    }
+    Ok(())
+}
+
+/// Runs to the end and returns what it printed; its errors are part of ours.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let shown = show(command);
+    let output = command
+        .output()
+        .with_context(|| format!("could not start `{shown}`"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let also = String::from_utf8_lossy(&output.stdout);
+        bail!("`{shown}` ended with {}: {said}{also}", output.status);
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("`{shown}` printed no UTF-8"))
+}
+
+/// Whether a program can be started at all.
+pub(crate) fn exists(program: &str, version_argument: &str) -> bool {
+    let found = Command::new(program).arg(version_argument).output();
+    !matches!(found, Err(error) if error.kind() == ErrorKind::NotFound)
+}
+
+fn wait(child: &mut Child) -> Result<ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if interrupt::interrupted() {
+            child.kill()?;
+            child.wait()?;
+            bail!("interrupted");
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// The command line as a person would type it.
+fn show(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let mut words = vec![program.file_name().unwrap_or_default().to_string_lossy()];
+    words.extend(command.get_args().map(|word| word.to_string_lossy()));
+    words.join(" ")
+}

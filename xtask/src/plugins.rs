@@ -1,0 +1,55 @@
+//! Building the first-party plugins and the tests' hostile guests, both plain `cargo build` for one target.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::command::{cargo, root, run};
+use crate::report;
+use crate::toolchain::{self, TARGET};
+
+/// The workspaces whose members are components.
+pub(crate) const WORKSPACES: [&str; 2] = ["plugins", "tests/guests"];
+
+/// Builds every component, optimised: what tests and the demo load is what ships.
+pub(crate) fn build() -> Result<()> {
+    toolchain::ensure_target()?;
+    for workspace in WORKSPACES {
+        let mut cargo = cargo();
+        cargo.current_dir(root().join(workspace));
+        run(cargo.args(["build", "--release", "--target", TARGET]))
+            .with_context(|| format!("could not build the components of {workspace}"))?;
+    }
+    for file in components()? {
+        let bytes = std::fs::metadata(&file)?.len();
+        let shown = file.strip_prefix(root()).unwrap_or(&file);
+        report::line(format_args!(
+            "    {:>7} KiB  {}",
+            bytes / 1024,
+            shown.display()
+        ));
+    }
+    Ok(())
+}
+
+/// The built components, sorted.
+pub(crate) fn components() -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for workspace in WORKSPACES {
+        let folder = root()
+            .join(workspace)
+            .join("target")
+            .join(TARGET)
+            .join("release");
+        let entries = std::fs::read_dir(&folder)
+            .with_context(|| format!("no components in {}", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|end| end == "wasm") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
