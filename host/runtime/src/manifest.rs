@@ -1,0 +1,528 @@
+//! What a plugin says of itself: `plugin.toml`, embedded in its component.
+//!
+//! The text is carried in the custom section [`SECTION`] of the component, or of the core module in it, and is
+//! read without running anything. A key that the host does not know is refused, because a wish that is
+//! accepted and not honoured is worse than none.
+//!
+//! # Format
+//!
+//! ```toml
+//! id = "http-check"              # a-z, 0-9, '-', '.'; never changes
+//! version = "0.1.0"              # semantic version of this release
+//! kind = "check"                 # receiver | check | channel | billing-rule
+//! title = "HTTP check"           # at most 100 characters
+//! description = "Asks a web page and measures the answer."    # at most 1,000 characters
+//!
+//! [[capabilities]]               # everything not asked for is not linked
+//! kind = "http"                  # ingest (receivers) | http (checks, channels) | net (checks)
+//! setting = "url"                # http, net: the host and port of the URL in this setting, and/or
+//! hosts = ["hooks.slack.com:443", "*.example.com"]   # exact hosts, hosts below a domain; without port: 443 and 80
+//! reason = "to ask the page that you name"           # shown to whoever grants it; at most 300 characters
+//!
+//! [[endpoints]]                  # receivers only, at least one: where requests arrive
+//! http = "/v1/metrics"           # a path, or
+//! # grpc = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"      # a unary method
+//!
+//! [limits]                       # optional; less than what the kind gets, or what the operator raised it to
+//! cpu_ms = 100
+//! wall_ms = 10000
+//! memory_mib = 32
+//!
+//! [settings]                     # JSON Schema 2020-12, the subset in `crate::settings`
+//! type = "object"
+//! required = ["url"]
+//! [settings.properties.url]
+//! type = "string"
+//! format = "uri"
+//! title = "Address"
+//! [settings.properties.token]
+//! type = "string"
+//! writeOnly = true               # a secret: encrypted, never shown again
+//!
+//! [example]                      # settings that satisfy the schema
+//! url = "https://example.com/"
+//! ```
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use shoal_model::PluginId;
+use shoal_model::grant::{Capability, CapabilityKind, Destination, Grants, Kind};
+use shoal_model::limit::CallLimits;
+
+use crate::settings::{InvalidSchema, InvalidSettings, SettingsSchema};
+
+/// The custom section that holds the text of `plugin.toml`.
+pub const SECTION: &str = "shoal:manifest";
+
+/// Longest manifest, in bytes: a hundred settings with descriptions take a quarter of it.
+pub const MANIFEST_MAX_BYTES: usize = 256 << 10;
+
+const TITLE_MAX_CHARS: usize = 100;
+const DESCRIPTION_MAX_CHARS: usize = 1000;
+const REASON_MAX_CHARS: usize = 300;
+/// Capabilities and endpoints, each: more than a person would read before granting.
+const LIST_MAX: usize = 32;
+
+/// A manifest that has been checked.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// The plugin's name, the same for all its versions.
+    pub id: PluginId,
+    /// The release.
+    pub version: semver::Version,
+    /// What it is for.
+    pub kind: Kind,
+    /// Its name for people.
+    pub title: String,
+    /// What it does, for people.
+    pub description: String,
+    /// What it asks for, in the author's order.
+    pub capabilities: Vec<Asked>,
+    /// Where requests for it arrive; empty unless it is a receiver.
+    pub endpoints: Vec<Endpoint>,
+    /// Bounds that the author thinks are enough.
+    pub limits: AskedLimits,
+    /// What its settings look like.
+    pub settings: SettingsSchema,
+    /// Settings that satisfy the schema, if the author gave some.
+    pub example: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The text as it was embedded.
+    pub text: String,
+}
+
+/// One entry of `[[capabilities]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What is asked for: one capability a destination, or just `ingest`.
+    pub capabilities: Vec<Capability>,
+    /// Why, in the author's words.
+    pub reason: String,
+}
+
+/// Where requests for a receiver arrive.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Endpoint {
+    /// An HTTP path such as `/v1/metrics`.
+    Http(String),
+    /// A gRPC method such as `/package.Service/Method`.
+    Grpc(String),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Http(path) => write!(f, "http {path}"),
+            Endpoint::Grpc(method) => write!(f, "grpc {method}"),
+        }
+    }
+}
+
+/// Bounds that an author asks for; `None` leaves the kind's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AskedLimits {
+    /// Time that the guest computes.
+    pub cpu: Option<Duration>,
+    /// Time from start to end.
+    pub wall: Option<Duration>,
+    /// All memories and tables together, in bytes.
+    pub memory_max_bytes: Option<u64>,
+}
+
+impl AskedLimits {
+    /// What a call gets where the deployment allows `allowed`: the smaller of both.
+    ///
+    /// # Errors
+    /// What is asked beyond it, in words that name both numbers.
+    pub fn within(self, allowed: CallLimits) -> Result<CallLimits, String> {
+        let mut limits = allowed;
+        let ms = |time: Duration| format!("{} ms", time.as_millis());
+        if let Some(cpu) = self.cpu {
+            limits.cpu = no_more("limits.cpu_ms", cpu, allowed.cpu, ms)?;
+        }
+        if let Some(wall) = self.wall {
+            limits.wall = no_more("limits.wall_ms", wall, allowed.wall, ms)?;
+        }
+        if let Some(memory) = self.memory_max_bytes {
+            let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+            limits.memory_max_bytes =
+                no_more("limits.memory_mib", memory, allowed.memory_max_bytes, mib)?;
+        }
+        Ok(limits)
+    }
+}
+
+fn no_more<T: PartialOrd + Copy>(
+    key: &str,
+    asked: T,
+    allowed: T,
+    show: impl Fn(T) -> String,
+) -> Result<T, String> {
+    if asked <= allowed {
+        return Ok(asked);
+    }
+    Err(format!(
+        "{key} asks for {}, this deployment allows {}",
+        show(asked),
+        show(allowed)
+    ))
+}
+
+/// Why a manifest is refused. Names the key at fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidManifest {
+    /// Not TOML, an unknown key, a missing key or a value of another type.
+    #[error("plugin.toml: {0}")]
+    Syntax(String),
+    /// A value that is not allowed.
+    #[error("plugin.toml: {key}: {reason}")]
+    Value {
+        /// Where, such as `capabilities[0].hosts[1]`.
+        key: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// The settings' schema leaves the subset.
+    #[error("plugin.toml: {0}")]
+    Schema(#[from] InvalidSchema),
+    /// The example does not satisfy the schema.
+    #[error("plugin.toml: example: {0}")]
+    Example(InvalidSettings),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    id: String,
+    version: semver::Version,
+    kind: String,
+    title: String,
+    description: String,
+    #[serde(default)]
+    capabilities: Vec<CapabilityText>,
+    #[serde(default)]
+    endpoints: Vec<EndpointText>,
+    #[serde(default)]
+    limits: LimitsText,
+    settings: Option<serde_json::Value>,
+    example: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CapabilityText {
+    kind: String,
+    #[serde(default)]
+    hosts: Vec<String>,
+    setting: Option<String>,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndpointText {
+    http: Option<String>,
+    grpc: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsText {
+    cpu_ms: Option<u64>,
+    wall_ms: Option<u64>,
+    memory_mib: Option<u64>,
+}
+
+impl Manifest {
+    /// Reads and checks the text of a `plugin.toml`.
+    ///
+    /// # Errors
+    /// The first rule that the text breaks.
+    ///
+    /// # Example
+    /// ```
+    /// let manifest = shoal_runtime::Manifest::parse(r#"
+    ///     id = "http-check"
+    ///     version = "0.1.0"
+    ///     kind = "check"
+    ///     title = "HTTP check"
+    ///     description = "Asks a web page and measures the answer."
+    ///
+    ///     [[capabilities]]
+    ///     kind = "http"
+    ///     setting = "url"
+    ///     reason = "to ask the page that you name"
+    ///
+    ///     [settings]
+    ///     type = "object"
+    ///     required = ["url"]
+    ///     [settings.properties.url]
+    ///     type = "string"
+    ///     format = "uri"
+    /// "#)?;
+    /// assert_eq!(manifest.asked().0.first().map(ToString::to_string), Some("http setting:url".into()));
+    /// # Ok::<(), shoal_runtime::InvalidManifest>(())
+    /// ```
+    pub fn parse(text: &str) -> Result<Manifest, InvalidManifest> {
+        if text.len() > MANIFEST_MAX_BYTES {
+            return Err(InvalidManifest::Syntax(format!(
+                "{} bytes where {MANIFEST_MAX_BYTES} are the most",
+                text.len()
+            )));
+        }
+        let raw: Text = toml::from_str(text)
+            .map_err(|e| InvalidManifest::Syntax(e.to_string().trim_end().replace('\n', " ")))?;
+        let kind: Kind = raw.kind.parse().map_err(|e| at("kind", e))?;
+        let schema = raw
+            .settings
+            .unwrap_or_else(|| serde_json::json!({"type": "object"}));
+        let settings = SettingsSchema::parse(schema)?;
+        if let Some(example) = &raw.example {
+            settings
+                .validate(example.clone())
+                .map_err(InvalidManifest::Example)?;
+        }
+        let manifest = Manifest {
+            id: raw.id.parse().map_err(|e| at("id", e))?,
+            version: raw.version,
+            kind,
+            title: prose("title", raw.title, TITLE_MAX_CHARS)?,
+            description: prose("description", raw.description, DESCRIPTION_MAX_CHARS)?,
+            capabilities: capabilities(raw.capabilities, kind, &settings)?,
+            endpoints: endpoints(raw.endpoints, kind)?,
+            limits: limits(raw.limits)?,
+            settings,
+            example: raw.example,
+            text: text.to_owned(),
+        };
+        Ok(manifest)
+    }
+
+    /// Everything it asks for, as a set.
+    pub fn asked(&self) -> Grants {
+        self.capabilities
+            .iter()
+            .flat_map(|asked| asked.capabilities.iter().cloned())
+            .collect()
+    }
+
+    /// Why it asks for a capability, if it does.
+    pub fn reason(&self, capability: &Capability) -> Option<&str> {
+        self.capabilities
+            .iter()
+            .find(|asked| asked.capabilities.contains(capability))
+            .map(|asked| asked.reason.as_str())
+    }
+}
+
+fn at(key: impl Into<String>, reason: impl ToString) -> InvalidManifest {
+    InvalidManifest::Value {
+        key: key.into(),
+        reason: reason.to_string(),
+    }
+}
+
+/// Text for people: one to `max` characters, no control characters but line breaks.
+fn prose(key: &str, text: String, max: usize) -> Result<String, InvalidManifest> {
+    let chars = text.chars().count();
+    if text.trim().is_empty() || chars > max {
+        return Err(at(key, format!("has {chars} characters, not 1 to {max}")));
+    }
+    if text.chars().any(|c| c.is_control() && c != '\n') {
+        return Err(at(key, "holds a control character"));
+    }
+    Ok(text)
+}
+
+fn capabilities(
+    texts: Vec<CapabilityText>,
+    kind: Kind,
+    settings: &SettingsSchema,
+) -> Result<Vec<Asked>, InvalidManifest> {
+    if texts.len() > LIST_MAX {
+        return Err(at(
+            "capabilities",
+            format!("{} where {LIST_MAX} are the most", texts.len()),
+        ));
+    }
+    let mut seen = BTreeSet::new();
+    let mut all = Vec::with_capacity(texts.len());
+    for (i, text) in texts.into_iter().enumerate() {
+        let key = format!("capabilities[{i}]");
+        let asked = capability(&key, text, kind, settings)?;
+        for capability in &asked.capabilities {
+            if !seen.insert(capability.clone()) {
+                return Err(at(key, format!("asks for {capability} a second time")));
+            }
+        }
+        all.push(asked);
+    }
+    Ok(all)
+}
+
+fn capability(
+    key: &str,
+    text: CapabilityText,
+    kind: Kind,
+    settings: &SettingsSchema,
+) -> Result<Asked, InvalidManifest> {
+    let sort = kind
+        .may_ask()
+        .iter()
+        .find(|sort| sort.as_str() == text.kind)
+        .copied()
+        .ok_or_else(|| {
+            let may: Vec<_> = kind.may_ask().iter().map(|sort| sort.as_str()).collect();
+            let may = if may.is_empty() {
+                "nothing".to_owned()
+            } else {
+                may.join(" or ")
+            };
+            at(
+                format!("{key}.kind"),
+                format!("{:?}: a {kind} may ask for {may}", text.kind),
+            )
+        })?;
+    let reason = prose(&format!("{key}.reason"), text.reason, REASON_MAX_CHARS)?;
+    if sort == CapabilityKind::Ingest {
+        if !text.hosts.is_empty() || text.setting.is_some() {
+            return Err(at(key, "ingest has neither hosts nor setting"));
+        }
+        return Ok(Asked {
+            capabilities: vec![Capability::Ingest],
+            reason,
+        });
+    }
+    let destinations = destinations(key, text.hosts, text.setting, settings)?;
+    let open = if sort == CapabilityKind::Http {
+        Capability::Http
+    } else {
+        Capability::Net
+    };
+    Ok(Asked {
+        capabilities: destinations.into_iter().map(open).collect(),
+        reason,
+    })
+}
+
+fn destinations(
+    key: &str,
+    hosts: Vec<String>,
+    setting: Option<String>,
+    settings: &SettingsSchema,
+) -> Result<Vec<Destination>, InvalidManifest> {
+    if hosts.is_empty() && setting.is_none() {
+        return Err(at(
+            key,
+            "names no destination: give hosts, or the setting that holds the URL",
+        ));
+    }
+    if hosts.len() > LIST_MAX {
+        return Err(at(
+            format!("{key}.hosts"),
+            format!("{} where {LIST_MAX} are the most", hosts.len()),
+        ));
+    }
+    let mut destinations = Vec::new();
+    for (i, host) in hosts.iter().enumerate() {
+        destinations.push(host_destination(host).ok_or_else(|| {
+            at(
+                format!("{key}.hosts[{i}]"),
+                format!(
+                    "{host:?} is not a host such as hooks.slack.com:443 or *.example.com, in small letters"
+                ),
+            )
+        })?);
+    }
+    if let Some(name) = setting {
+        if !settings.is_url(&name) {
+            return Err(at(
+                format!("{key}.setting"),
+                format!(
+                    "{name:?} is not a setting at the top level with type \"string\" and format \"uri\""
+                ),
+            ));
+        }
+        destinations.push(Destination::Setting(name));
+    }
+    Ok(destinations)
+}
+
+/// Reads `host[:port]` through the model's own syntax, so that both always agree.
+fn host_destination(host: &str) -> Option<Destination> {
+    match format!("http {host}").parse().ok()? {
+        Capability::Http(Destination::Host { host, port }) => {
+            Some(Destination::Host { host, port })
+        }
+        _ => None,
+    }
+}
+
+fn endpoints(texts: Vec<EndpointText>, kind: Kind) -> Result<Vec<Endpoint>, InvalidManifest> {
+    if kind != Kind::Receiver && !texts.is_empty() {
+        return Err(at("endpoints", format!("a {kind} has none")));
+    }
+    if kind == Kind::Receiver && texts.is_empty() {
+        return Err(at("endpoints", "a receiver needs at least one"));
+    }
+    if texts.len() > LIST_MAX {
+        return Err(at(
+            "endpoints",
+            format!("{} where {LIST_MAX} are the most", texts.len()),
+        ));
+    }
+    let mut all = Vec::with_capacity(texts.len());
+    for (i, text) in texts.into_iter().enumerate() {
+        let key = format!("endpoints[{i}]");
+        let endpoint = match (text.http, text.grpc) {
+            (Some(path), None) if is_path(&path) => Endpoint::Http(path),
+            (None, Some(method)) if is_path(&method) && method.matches('/').count() == 2 => {
+                Endpoint::Grpc(method)
+            }
+            _ => {
+                return Err(at(
+                    key,
+                    "wants either http = \"/path\" or grpc = \"/package.Service/Method\"",
+                ));
+            }
+        };
+        if all.contains(&endpoint) {
+            return Err(at(key, format!("names {endpoint} a second time")));
+        }
+        all.push(endpoint);
+    }
+    Ok(all)
+}
+
+/// A path without query, dots at a segment's start, empty segments or characters that need escaping.
+fn is_path(path: &str) -> bool {
+    path.len() <= 200
+        && path.strip_prefix('/').is_some_and(|rest| {
+            rest.split('/').all(|segment| {
+                !segment.is_empty()
+                    && !segment.starts_with('.')
+                    && segment
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+            })
+        })
+}
+
+fn limits(text: LimitsText) -> Result<AskedLimits, InvalidManifest> {
+    let positive = |key: &str, value: Option<u64>| match value {
+        Some(0) => Err(at(key, "is 0")),
+        // An hour and a TiB: beyond any deployment, and far from overflowing.
+        Some(value) if value > 3_600_000 => Err(at(key, format!("{value} is beyond 3600000"))),
+        value => Ok(value),
+    };
+    Ok(AskedLimits {
+        cpu: positive("limits.cpu_ms", text.cpu_ms)?.map(Duration::from_millis),
+        wall: positive("limits.wall_ms", text.wall_ms)?.map(Duration::from_millis),
+        memory_max_bytes: positive("limits.memory_mib", text.memory_mib)?.map(|mib| mib << 20),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! What manifests are accepted, and how the others are refused.
+
+use super::*;
+
+const CHECK: &str = include_str!("../../tests/fixtures/http-check.toml");
+const RECEIVER: &str = include_str!("../../tests/fixtures/receiver.toml");
+
+/// The reason for refusing `text` after replacing `from` by `to`.
+#[track_caller]
+fn refused(text: &str, from: &str, to: &str, wanted: &str) {
+    assert!(text.contains(from), "{from} is in the fixture");
+    let error = Manifest::parse(&text.replacen(from, to, 1)).expect_err("refused");
+    let error = error.to_string();
+    assert!(error.contains(wanted), "{error:?} says {wanted:?}");
+}
+
+#[test]
+fn a_whole_manifest_is_understood() {
+    let manifest = Manifest::parse(CHECK).expect("a manifest");
+    assert_eq!(manifest.id.as_str(), "http-check");
+    assert_eq!(manifest.version, semver::Version::new(0, 1, 0));
+    assert_eq!(manifest.kind, Kind::Check);
+    let asked: Vec<_> = manifest.asked().0.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        asked,
+        [
+            "http *.example.com",
+            "http hooks.slack.com:443",
+            "http setting:url",
+            "net setting:url"
+        ]
+    );
+    let net: Capability = "net setting:url".parse().expect("a capability");
+    assert_eq!(
+        manifest.reason(&net),
+        Some("to see when the certificate ends")
+    );
+    assert_eq!(manifest.limits.cpu, Some(Duration::from_millis(50)));
+    assert_eq!(manifest.settings.secrets(), ["token"]);
+}
+
+#[test]
+fn a_receiver_has_endpoints() {
+    let manifest = Manifest::parse(RECEIVER).expect("a manifest");
+    assert_eq!(
+        manifest.endpoints,
+        [
+            Endpoint::Http("/v1/metrics".into()),
+            Endpoint::Grpc(
+                "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export".into()
+            ),
+        ]
+    );
+}
+
+#[test]
+fn what_the_host_does_not_know_is_refused_by_name() {
+    refused(CHECK, "title =", "titel =", "unknown field `titel`");
+    refused(CHECK, "cpu_ms", "cpu", "unknown field `cpu`");
+    refused(CHECK, "reason =", "why =", "unknown field `why`");
+    refused(
+        CHECK,
+        "kind = \"check\"",
+        "kind = \"probe\"",
+        "kind: \"probe\" is not a kind",
+    );
+    refused(
+        CHECK,
+        "kind = \"net\"",
+        "kind = \"fs\"",
+        "capabilities[1].kind: \"fs\": a check may ask for http or net",
+    );
+    refused(
+        CHECK,
+        "kind = \"net\"",
+        "kind = \"ingest\"",
+        "a check may ask for http or net",
+    );
+}
+
+#[test]
+fn a_value_out_of_place_is_refused_by_name() {
+    refused(
+        CHECK,
+        "id = \"http-check\"",
+        "id = \"HTTP\"",
+        "id: \"HTTP\" is not a plugin id",
+    );
+    refused(CHECK, "0.1.0", "1", "version");
+    refused(
+        CHECK,
+        "\"hooks.slack.com:443\"",
+        "\"https://hooks.slack.com\"",
+        "capabilities[0].hosts[0]",
+    );
+    refused(
+        CHECK,
+        "setting = \"url\"",
+        "setting = \"token\"",
+        "capabilities[0].setting: \"token\" is not a setting",
+    );
+    refused(
+        CHECK,
+        "memory_mib = 32",
+        "memory_mib = 0",
+        "limits.memory_mib: is 0",
+    );
+    refused(
+        RECEIVER,
+        "http = \"/v1/metrics\"",
+        "http = \"v1/../metrics\"",
+        "endpoints[0]: wants either",
+    );
+    refused(
+        RECEIVER,
+        "kind = \"receiver\"",
+        "kind = \"billing-rule\"",
+        "a billing-rule may ask for nothing",
+    );
+    refused(
+        CHECK,
+        "url = \"https://example.com/\"",
+        "url = 1",
+        "example: url:",
+    );
+}
+
+#[test]
+fn an_author_may_ask_for_less_and_not_for_more_than_allowed() {
+    let asked = Manifest::parse(CHECK).expect("a manifest").limits;
+    let allowed = CallLimits::for_kind(Kind::Check);
+    let given = asked.within(allowed).expect("less");
+    assert_eq!(given.cpu, Duration::from_millis(50));
+    assert_eq!(given.memory_max_bytes, 32 << 20);
+    assert_eq!(given.wall, allowed.wall);
+    let small = CallLimits {
+        cpu: Duration::from_millis(10),
+        ..allowed
+    };
+    assert_eq!(
+        asked.within(small),
+        Err("limits.cpu_ms asks for 50 ms, this deployment allows 10 ms".into())
+    );
+}
