@@ -5,6 +5,8 @@
 
 pub mod clock;
 pub mod db;
+pub mod ingest;
+pub mod observe;
 pub mod random;
 pub mod task;
 pub mod telemetry;

@@ -1,0 +1,151 @@
+//! What Shoal knows of itself: counters and gauges that go into the operator's own tenant by the same road as any
+//! customer's samples, where ordinary monitors watch them.
+//!
+//! Recording is a map look-up under a mutex and never waits for storage. Every [`POST_EVERY`] the present
+//! values are written as samples; a write that fails is counted and the next one carries newer totals, so
+//! nothing needs to be kept.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use shoal_model::telemetry::MetricKind;
+use shoal_model::{Labels, TenantId, Timestamp};
+
+use crate::telemetry::OwnSample;
+
+/// How often the values are written.
+pub const POST_EVERY: Duration = Duration::from_secs(10);
+
+/// Series of its own that Shoal keeps; beyond it new ones are dropped and counted. Every tenant and
+/// plugin version takes about ten.
+const SERIES_MAX: usize = 50_000;
+
+/// The register of Shoal's own metrics.
+#[derive(Default)]
+pub struct Observe {
+    series: Mutex<HashMap<Key, Value>>,
+}
+
+#[derive(PartialEq, Eq, Hash, Clone)]
+struct Key {
+    name: &'static str,
+    labels: Box<[(&'static str, Arc<str>)]>,
+}
+
+struct Value {
+    kind: MetricKind,
+    value: f64,
+}
+
+impl Observe {
+    /// Adds to a counter. `name` ends in `_total`; the unit is in it.
+    pub fn add(&self, name: &'static str, labels: &[(&'static str, &str)], amount: f64) {
+        self.change(name, labels, MetricKind::Counter, |value| *value += amount);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, name: &'static str, labels: &[(&'static str, &str)], value: f64) {
+        self.change(name, labels, MetricKind::Gauge, |present| *present = value);
+    }
+
+    fn change(
+        &self,
+        name: &'static str,
+        labels: &[(&'static str, &str)],
+        kind: MetricKind,
+        change: impl FnOnce(&mut f64),
+    ) {
+        let key = Key {
+            name,
+            labels: labels
+                .iter()
+                .map(|(name, value)| (*name, Arc::from(*value)))
+                .collect(),
+        };
+        let mut series = self.series.lock();
+        if let Some(present) = series.get_mut(&key) {
+            return change(&mut present.value);
+        }
+        if series.len() >= SERIES_MAX {
+            let dropped = Key {
+                name: "shoal_observe_dropped_total",
+                labels: Box::new([]),
+            };
+            series
+                .entry(dropped)
+                .or_insert(Value {
+                    kind: MetricKind::Counter,
+                    value: 0.0,
+                })
+                .value += 1.0;
+            return;
+        }
+        let mut first = Value { kind, value: 0.0 };
+        change(&mut first.value);
+        series.insert(key, first);
+    }
+
+    /// The present values as samples of one time.
+    pub fn samples(&self, at: Timestamp) -> Vec<OwnSample> {
+        let series = self.series.lock();
+        let samples = series.iter().map(|(key, value)| {
+            let labels = key.labels.iter().map(|(name, value)| (*name, &**value));
+            OwnSample {
+                labels: Labels::from_pairs(
+                    labels.chain([("__name__", key.name), ("job", "shoal")]),
+                ),
+                kind: value.kind,
+                owner: None,
+                at,
+                value: value.value,
+            }
+        });
+        samples.collect()
+    }
+}
+
+/// Whose samples they are.
+pub const TENANT: TenantId = TenantId::OPERATOR;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_add_up_and_gauges_stand() {
+        let observe = Observe::default();
+        observe.add("shoal_x_total", &[("tenant", "a")], 1.0);
+        observe.add("shoal_x_total", &[("tenant", "a")], 2.0);
+        observe.set("shoal_y", &[], 7.0);
+        observe.set("shoal_y", &[], 8.0);
+        let mut shown: Vec<(String, f64)> = observe
+            .samples(Timestamp(1))
+            .into_iter()
+            .map(|s| (s.labels.to_string(), s.value))
+            .collect();
+        shown.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(
+            shown,
+            [
+                ("shoal_x_total{job=\"shoal\", tenant=\"a\"}".to_owned(), 3.0),
+                ("shoal_y{job=\"shoal\"}".to_owned(), 8.0)
+            ]
+        );
+    }
+
+    #[test]
+    fn beyond_the_bound_new_series_are_dropped_and_counted() {
+        let observe = Observe::default();
+        for at in 0..SERIES_MAX + 2 {
+            observe.add("shoal_x_total", &[("at", &at.to_string())], 1.0);
+        }
+        let samples = observe.samples(Timestamp(1));
+        assert_eq!(samples.len(), SERIES_MAX + 1);
+        let dropped = samples
+            .iter()
+            .find(|s| s.labels.metric_name() == Some("shoal_observe_dropped_total"));
+        assert_eq!(dropped.map(|s| s.value), Some(2.0));
+    }
+}
