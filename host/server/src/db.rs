@@ -90,6 +90,7 @@ macro_rules! sql {
 mod dialect;
 mod migrate;
 pub mod system;
+pub mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
 

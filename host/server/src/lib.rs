@@ -3,6 +3,7 @@
 //! [`db`] is the only module that knows sqlx, `http` and `grpc` the only ones that know axum and tonic, [`clock`] the
 //! only one that reads the time, [`task`] the only one that spawns.
 
+pub mod auth;
 pub mod clock;
 pub mod db;
 pub mod ingest;

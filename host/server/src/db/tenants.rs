@@ -1,0 +1,319 @@
+//! Tenants and their API keys.
+
+use shoal_model::TenantId;
+use shoal_model::Timestamp;
+use shoal_model::id::KeyId;
+
+use super::{DbError, System, TenantDb, Transaction};
+use crate::auth::{ApiKey, Role};
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Tenant {
+    /// Its number.
+    pub id: i64,
+    /// Its name in commands and addresses: 1 to 63 of a-z, 0-9 and `-`.
+    pub key: String,
+    /// Its name for people.
+    pub name: String,
+    /// When it was made, Unix ms.
+    pub created_at_ms: i64,
+}
+
+/// An API key as it may be shown.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct KeyRow {
+    /// Its public part, `key_…`.
+    pub id: String,
+    /// What it is for, in its owner's words.
+    pub name: String,
+    /// `read`, `write` or `operator`.
+    pub role: String,
+    /// When it was made, Unix ms.
+    pub created_at_ms: i64,
+    /// When it was revoked, Unix ms.
+    pub revoked_at_ms: Option<i64>,
+    /// When it was last used, to the minute, Unix ms.
+    pub last_used_at_ms: Option<i64>,
+}
+
+/// Whose request it is.
+#[derive(Clone, Debug)]
+pub struct Authenticated {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// What its key allows.
+    pub role: Role,
+    /// Which key.
+    pub key: KeyId,
+}
+
+#[derive(sqlx::FromRow)]
+struct KeyAndTenant {
+    secret_hash: Vec<u8>,
+    role: String,
+    id: i64,
+    key: String,
+    name: String,
+    created_at_ms: i64,
+}
+
+impl System {
+    /// Makes a tenant. Called by the operator's route and at the first start.
+    ///
+    /// # Errors
+    /// [`DbError::Exists`] when there is a tenant with this key.
+    pub async fn create_tenant(
+        &self,
+        key: &str,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Tenant, DbError> {
+        let mut tx = self.begin().await?;
+        let (id,): (i64,) = sql!(tx, c => sqlx::query_as(
+            "UPDATE id_counter SET next = next + 1 WHERE name = 'tenant' RETURNING next - 1",
+        ).fetch_one(c).await?);
+        sql!(tx, c => sqlx::query(
+            "INSERT INTO tenant (id, key, name, created_at_ms) VALUES ($1, $2, $3, $4)",
+        ).bind(id).bind(key).bind(name).bind(now.0).execute(c).await?.rows_affected());
+        tx.commit().await?;
+        Ok(Tenant {
+            id,
+            key: key.to_owned(),
+            name: name.to_owned(),
+            created_at_ms: now.0,
+        })
+    }
+
+    /// Every tenant by its key. Called by the operator's route and by what works for all tenants.
+    pub async fn tenants(&self) -> Result<Vec<Tenant>, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_as(
+            "SELECT id, key, name, created_at_ms FROM tenant ORDER BY key",
+        ).fetch_all(c).await?))
+    }
+
+    /// The tenant with a key. Called where the operator names a tenant.
+    pub async fn tenant_by_key(&self, key: &str) -> Result<Option<Tenant>, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_as(
+            "SELECT id, key, name, created_at_ms FROM tenant WHERE key = $1",
+        ).bind(key).fetch_optional(c).await?))
+    }
+
+    /// Whose key this is; `None` when it is unknown, revoked or its secret is wrong. Called once a request.
+    pub async fn authenticate(&self, key: &ApiKey) -> Result<Option<Authenticated>, DbError> {
+        let mut conn = self.reader().await?;
+        let row: Option<KeyAndTenant> = sql!(conn, c => sqlx::query_as(
+            "SELECT k.secret_hash, k.role, t.id, t.key, t.name, t.created_at_ms
+             FROM api_key k
+             JOIN tenant t ON t.id = k.tenant_id
+             WHERE k.id = $1 AND k.revoked_at_ms IS NULL",
+        ).bind(key.id.as_str()).fetch_optional(c).await?);
+        let Some(row) = row.filter(|row| key.matches(&row.secret_hash)) else {
+            return Ok(None);
+        };
+        let role = row
+            .role
+            .parse()
+            .map_err(|e| DbError::corrupt("api_key", &key.id, e))?;
+        let tenant = Tenant {
+            id: row.id,
+            key: row.key,
+            name: row.name,
+            created_at_ms: row.created_at_ms,
+        };
+        Ok(Some(Authenticated {
+            tenant,
+            role,
+            key: key.id.clone(),
+        }))
+    }
+}
+
+impl Tenant {
+    /// Its number.
+    pub fn id(&self) -> TenantId {
+        TenantId(self.id)
+    }
+}
+
+impl TenantDb {
+    /// Stores a new key.
+    pub async fn add_key(
+        &self,
+        key: &ApiKey,
+        name: &str,
+        role: Role,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
+        let mut tx = self.begin().await?;
+        insert_key(&mut tx, self.id(), key, name, role, now).await?;
+        tx.commit().await
+    }
+
+    /// The tenant's keys, revoked ones included, oldest first.
+    pub async fn keys(&self) -> Result<Vec<KeyRow>, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_as(
+            "SELECT id, name, role, created_at_ms, revoked_at_ms, last_used_at_ms
+             FROM api_key
+             WHERE tenant_id = $1
+             ORDER BY created_at_ms, id",
+        ).bind(self.id().0).fetch_all(c).await?))
+    }
+
+    /// Revokes a key. `false` when the tenant has no such key; revoking again changes nothing.
+    pub async fn revoke_key(&self, id: &str, now: Timestamp) -> Result<bool, DbError> {
+        let mut tx = self.begin().await?;
+        let changed = sql!(tx, c => sqlx::query(
+            "UPDATE api_key
+             SET revoked_at_ms = COALESCE(revoked_at_ms, $3)
+             WHERE tenant_id = $1 AND id = $2",
+        ).bind(self.id().0).bind(id).bind(now.0).execute(c).await?.rows_affected());
+        tx.commit().await?;
+        Ok(changed == 1)
+    }
+
+    /// Notes that a key was used; kept to the minute, so that a busy key writes once a minute.
+    pub async fn key_used(&self, id: &KeyId, now: Timestamp) -> Result<(), DbError> {
+        let minute = now.slot(
+            std::time::Duration::from_secs(60),
+            std::time::Duration::ZERO,
+        );
+        let mut conn = self.writer().await?;
+        sql!(conn, c => sqlx::query(
+            "UPDATE api_key
+             SET last_used_at_ms = $3
+             WHERE tenant_id = $1 AND id = $2 AND (last_used_at_ms IS NULL OR last_used_at_ms < $3)",
+        ).bind(self.id().0).bind(id.as_str()).bind(minute.0).execute(c).await?.rows_affected());
+        Ok(())
+    }
+}
+
+async fn insert_key(
+    tx: &mut Transaction,
+    tenant: TenantId,
+    key: &ApiKey,
+    name: &str,
+    role: Role,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    sql!(tx, c => sqlx::query(
+        "INSERT INTO api_key (tenant_id, id, name, role, secret_hash, created_at_ms)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(tenant.0)
+    .bind(key.id.as_str())
+    .bind(name)
+    .bind(role.as_str())
+    .bind(key.hash())
+    .bind(now.0)
+    .execute(c).await?.rows_affected());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::testing::each_database;
+
+    #[tokio::test]
+    async fn a_key_opens_its_own_tenant_until_it_is_revoked() {
+        each_database(|db| async move {
+            let system = db.system();
+            let acme = system
+                .create_tenant("acme", "Acme", Timestamp(5))
+                .await
+                .expect("made");
+            let other = system
+                .create_tenant("other", "Other", Timestamp(6))
+                .await
+                .expect("made");
+            assert_eq!((acme.id(), other.id()), (TenantId(1), TenantId(2)));
+            assert_eq!(
+                system.tenants().await.expect("listed"),
+                [acme.clone(), other.clone()]
+            );
+            let key = ApiKey::random();
+            db.tenant(acme.id())
+                .add_key(&key, "agent", Role::Write, Timestamp(7))
+                .await
+                .expect("added");
+            let found = system
+                .authenticate(&key)
+                .await
+                .expect("answered")
+                .expect("known");
+            assert_eq!((found.tenant, found.role), (acme.clone(), Role::Write));
+
+            let same_id = ApiKey::parse(&ApiKey::random().reveal()).expect("a key");
+            assert!(
+                system
+                    .authenticate(&same_id)
+                    .await
+                    .expect("answered")
+                    .is_none()
+            );
+            let revoke = |tenant: TenantId| {
+                let (db, id) = (db.clone(), key.id.clone());
+                async move {
+                    db.tenant(tenant)
+                        .revoke_key(id.as_str(), Timestamp(8))
+                        .await
+                        .expect("answered")
+                }
+            };
+            assert!(
+                !revoke(other.id()).await,
+                "another tenant's key is not found"
+            );
+            assert!(system.authenticate(&key).await.expect("answered").is_some());
+            assert!(revoke(acme.id()).await);
+            assert!(system.authenticate(&key).await.expect("answered").is_none());
+            assert_eq!(db.tenant(other.id()).keys().await.expect("listed"), []);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn two_tenants_cannot_share_a_key() {
+        each_database(|db| async move {
+            let system = db.system();
+            system
+                .create_tenant("acme", "Acme", Timestamp(1))
+                .await
+                .expect("made");
+            let again = system.create_tenant("acme", "Acme 2", Timestamp(2)).await;
+            assert!(matches!(again, Err(DbError::Exists(_))), "{again:?}");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn use_of_a_key_is_noted_to_the_minute() {
+        each_database(|db| async move {
+            let tenant = db
+                .system()
+                .create_tenant("acme", "Acme", Timestamp(1))
+                .await
+                .expect("made");
+            let (tenant, key) = (db.tenant(tenant.id()), ApiKey::random());
+            tenant
+                .add_key(&key, "agent", Role::Read, Timestamp(1))
+                .await
+                .expect("added");
+            for now in [61_500, 60_000, 119_999] {
+                tenant
+                    .key_used(&key.id, Timestamp(now))
+                    .await
+                    .expect("noted");
+            }
+            assert_eq!(
+                tenant.keys().await.expect("listed")[0].last_used_at_ms,
+                Some(60_000)
+            );
+        })
+        .await;
+    }
+}
