@@ -9,12 +9,51 @@
 //! against its kind's contract), installed for a tenant with grants and settings, and called.
 #![warn(missing_docs)]
 
+mod billing;
+mod bindings;
+mod call;
+mod channel;
+mod check;
+mod egress;
+mod engine;
+mod failure;
+mod inspect;
+mod installed;
+mod link;
+mod log;
 mod manifest;
+mod memory;
+mod meter;
+mod plugin;
+mod receiver;
+mod refusal;
+mod run;
+mod runtime;
 mod settings;
+mod slots;
+mod state;
 
+pub use billing::{Statement, StatementLine, Terms};
+pub use call::{
+    Call, CallContext, CallError, CallReport, Failure, FailureDetail, LimitExceeded, LimitKind,
+    LogLevel, LogLine, LogSource,
+};
+pub use channel::{Notification, NotifiedAlert, NotifiedMonitor, Receipt, Trigger};
+pub use check::{CheckOutcome, Measurement};
+pub use egress::InvalidRoots;
+pub use egress::address::{Cidr, InvalidCidr};
+pub use inspect::{COMPONENT_MAX_BYTES, Inspection, inspect};
+pub use installed::Installed;
 pub use manifest::{
     Asked, AskedLimits, Endpoint, InvalidManifest, MANIFEST_MAX_BYTES, Manifest, SECTION,
 };
+pub use plugin::{InstallError, Plugin};
+pub use receiver::{
+    Committed, Ingest, IngestError, RESPONSE_MAX_BYTES, ReceiverRequest, ReceiverResponse,
+    Rejection, Transport,
+};
+pub use refusal::Refusal;
+pub use runtime::{Runtime, RuntimeError, RuntimeOptions, RuntimeStats};
 pub use settings::{
     InvalidSchema, InvalidSettings, SETTINGS_MAX_BYTES, SettingProblem, Settings, SettingsSchema,
 };

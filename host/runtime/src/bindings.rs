@@ -1,0 +1,27 @@
+//! What `wit/` becomes in Rust: one set of types for all kinds.
+//!
+//! The world `host` exists only here. It imports everything that some kind may import and exports what every
+//! kind exports, so that shared types are generated once; each export is looked up on its own.
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    inline: "
+        package shoal:host;
+        world host {
+            import shoal:plugin/log@0.1.0;
+            import shoal:plugin/net@0.1.0;
+            import shoal:plugin/ingest@0.1.0;
+            export shoal:plugin/receiver@0.1.0;
+            export shoal:plugin/check@0.1.0;
+            export shoal:plugin/channel@0.1.0;
+            export shoal:plugin/billing-rule@0.1.0;
+        }
+    ",
+    world: "shoal:host/host",
+    imports: {
+        "shoal:plugin/net@0.1.0.tls-certificate": async,
+        "shoal:plugin/ingest@0.1.0.write-metrics": async,
+    },
+    exports: { default: async },
+    require_store_data_send: true,
+});

@@ -1,0 +1,115 @@
+//! What an error of the engine means: whose fault it is and which limit was reached.
+//!
+//! Engine errors are never shown with `{:?}`: that form may carry the host's own stack and paths.
+
+use std::time::Duration;
+
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
+use wasmtime_wasi::{I32Exit, ResourceTableError};
+
+use crate::bindings::shoal::plugin::types as wit;
+use crate::call::{CallError, Failure, FailureDetail, LimitExceeded, LimitKind, cut};
+use crate::slots::NoSlot;
+use crate::state::State;
+
+const CODE_MAX_BYTES: usize = 100;
+const MESSAGE_MAX_BYTES: usize = 4096;
+const FRAME_MAX_BYTES: usize = 300;
+const FRAMES_MAX: usize = 32;
+
+/// The outcome that an error of the engine stands for.
+pub(crate) fn classify(error: &wasmtime::Error, store: &Store<State>, cpu: Duration) -> CallError {
+    let state = store.data();
+    let limits = &state.limits;
+    let limit = |which, used, allowed| {
+        CallError::Limit(LimitExceeded {
+            which,
+            used,
+            allowed,
+        })
+    };
+    let trap = error.downcast_ref::<Trap>();
+    let cause = error.root_cause().to_string();
+    if state.cpu_exceeded || trap == Some(&Trap::Interrupt) {
+        let allowed = limits.cpu.as_millis() as u64;
+        return limit(LimitKind::Cpu, Some(cpu.as_millis() as u64), allowed);
+    }
+    if trap == Some(&Trap::OutOfFuel) {
+        return limit(LimitKind::Fuel, None, limits.fuel.unwrap_or(u64::MAX));
+    }
+    // The types of these two are private to the engine; their texts are pinned by tests.
+    if cause.contains("fuel allocated for hostcalls has been exhausted") {
+        return limit(LimitKind::Output, None, limits.output_max_bytes);
+    }
+    let is_full = matches!(
+        error.downcast_ref::<ResourceTableError>(),
+        Some(ResourceTableError::Full)
+    );
+    if is_full || cause.contains("handle limit exceeded") {
+        return limit(LimitKind::Handles, None, u64::from(limits.handles_max));
+    }
+    if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+        return CallError::Busy {
+            running: 0,
+            waited: Duration::ZERO,
+        };
+    }
+    let panic = state.log().panic_message();
+    if let Some(wanted) = state.memory.denied_bytes()
+        && panic
+            .as_ref()
+            .is_none_or(|said| said.contains("memory allocation"))
+    {
+        return limit(LimitKind::Memory, Some(wanted), limits.memory_max_bytes);
+    }
+    let backtrace = backtrace(error);
+    if let Some(message) = panic.filter(|_| trap == Some(&Trap::UnreachableCodeReached)) {
+        return CallError::Panicked { message, backtrace };
+    }
+    let message = match error.downcast_ref::<I32Exit>() {
+        Some(exit) => format!("it ended itself with status {}", exit.0),
+        None => cut(cause, MESSAGE_MAX_BYTES),
+    };
+    CallError::Trapped { message, backtrace }
+}
+
+/// Names of functions, innermost first.
+fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else {
+        return Vec::new();
+    };
+    trace
+        .to_string()
+        .lines()
+        .skip(1)
+        .take(FRAMES_MAX)
+        .map(|line| {
+            let frame = line.split_once(" - ").map_or(line, |(_, frame)| frame);
+            cut(frame.trim().to_owned(), FRAME_MAX_BYTES)
+        })
+        .collect()
+}
+
+/// What it means that there was no slot.
+pub(crate) fn busy(none: NoSlot) -> CallError {
+    CallError::Busy {
+        running: none.running,
+        waited: none.waited,
+    }
+}
+
+/// What a plugin says of work that it did not do, cut to the lengths of the contract.
+pub(crate) fn from_wit(failure: wit::Failure) -> Failure {
+    let detail = |code: String, message: String| FailureDetail {
+        code: cut(code, CODE_MAX_BYTES),
+        message: cut(message, MESSAGE_MAX_BYTES),
+    };
+    match failure {
+        wit::Failure::Rejected(d) => Failure::Rejected(detail(d.code, d.message)),
+        wit::Failure::Unauthenticated(d) => Failure::Unauthenticated(detail(d.code, d.message)),
+        wit::Failure::Retry(d) => Failure::Retry {
+            detail: detail(d.code, d.message),
+            after: d.after_ms.map(Duration::from_millis),
+        },
+    }
+}

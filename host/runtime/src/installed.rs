@@ -1,0 +1,418 @@
+//! An installed plugin: one typed call per kind.
+//!
+//! Checks, channels and billing rules get a fresh instance for each call. A receiver's instance serves
+//! further requests of the same installation, bounded in calls, age and memory, and is dropped after any failure.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use shoal_model::InstallationId;
+use shoal_model::grant::{Grants, Kind};
+use shoal_model::usage::MonthUsage;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use crate::billing::{self, Statement, Terms};
+use crate::bindings::exports::shoal::plugin::billing_rule as wit_billing;
+use crate::bindings::shoal::plugin::types as wit;
+use crate::call::{Call, CallContext, CallError, CallReport, Failure};
+use crate::channel::{Notification, Receipt};
+use crate::check::CheckOutcome;
+use crate::egress::allow::AllowList;
+use crate::failure;
+use crate::link::{Guest, Linked};
+use crate::plugin::Plugin;
+use crate::receiver::{Ingest, ReceiverRequest, ReceiverResponse};
+use crate::run::{Live, Work};
+use crate::runtime::Inner;
+use crate::settings::Settings;
+use crate::state::{FixedWorld, Parts};
+
+/// Requests that one instance of a receiver serves.
+const REUSE_CALLS_MAX: u32 = 128;
+/// Memory that an idle instance may hold; a batch of 10,000 points takes 20 MiB.
+const REUSE_MEMORY_MAX_BYTES: u64 = 64 << 20;
+/// Shortest secret that is looked for in what a plugin says; shorter ones would match by chance.
+const SECRET_MIN_BYTES: usize = 6;
+
+/// A plugin with the grants and settings of one installation. Made by [`Plugin::install`].
+///
+/// Immutable: for other settings, grants or another version, install again and swap. Calls that run finish on the
+/// old one.
+pub struct Installed {
+    parts: InstalledParts,
+    settings_json: String,
+    secrets: Vec<String>,
+}
+
+pub(crate) struct InstalledParts {
+    /// Unique within the runtime.
+    pub(crate) key: u64,
+    pub(crate) installation: InstallationId,
+    pub(crate) plugin: Arc<Plugin>,
+    pub(crate) runtime: Arc<Inner>,
+    pub(crate) linked: Linked,
+    pub(crate) grants: Grants,
+    pub(crate) settings: Settings,
+    pub(crate) http_allow: Arc<AllowList>,
+    pub(crate) net_allow: Arc<AllowList>,
+    pub(crate) gate: Semaphore,
+}
+
+/// What differs between calls of kinds.
+struct Request {
+    kind: Kind,
+    time: Duration,
+    ingest: Option<Arc<dyn Ingest>>,
+    fixed: Option<FixedWorld>,
+}
+
+impl Installed {
+    pub(crate) fn new(parts: InstalledParts) -> Installed {
+        let secrets = parts.plugin.manifest().settings.secrets().iter();
+        let secrets = secrets
+            .filter_map(|name| parts.settings.get(name)?.as_str())
+            .filter(|value| value.len() >= SECRET_MIN_BYTES)
+            .map(str::to_owned)
+            .collect();
+        Installed {
+            settings_json: parts.settings.to_json(),
+            secrets,
+            parts,
+        }
+    }
+
+    /// The plugin.
+    pub fn plugin(&self) -> &Arc<Plugin> {
+        &self.parts.plugin
+    }
+
+    /// Whose use of it this is.
+    pub fn installation(&self) -> &InstallationId {
+        &self.parts.installation
+    }
+
+    /// What it may do: what it asks for and was granted.
+    pub fn grants(&self) -> &Grants {
+        &self.parts.grants
+    }
+
+    /// Its settings, defaults filled in, secrets included.
+    pub fn settings(&self) -> &Settings {
+        &self.parts.settings
+    }
+
+    /// Probes the check's target once.
+    ///
+    /// Dropping the future ends the call at once; so it is with all calls.
+    pub async fn run_check(&self, context: &CallContext) -> Call<CheckOutcome> {
+        let (time, wit_context) = match self.context(context) {
+            Ok(context) => context,
+            Err(error) => return unrun(error),
+        };
+        let settings = self.settings_json.clone();
+        let work: Work<Result<_, _>> = Box::new(move |store, guest| {
+            Box::pin(async move {
+                let Guest::Check(check) = guest else {
+                    wasmtime::bail!("not a check");
+                };
+                check.call_run(store, &wit_context, &settings).await
+            })
+        });
+        let take = |outcome| {
+            CheckOutcome::from_wit(outcome).map(|mut outcome| {
+                outcome.summary = self.redact(outcome.summary);
+                outcome
+            })
+        };
+        self.call(Request::new(Kind::Check, time), work, take).await
+    }
+
+    /// Tells one notification through the channel.
+    pub async fn notify(
+        &self,
+        context: &CallContext,
+        notification: &Notification,
+    ) -> Call<Receipt> {
+        let (time, wit_context) = match self.context(context) {
+            Ok(context) => context,
+            Err(error) => return unrun(error),
+        };
+        let settings = self.settings_json.clone();
+        let notification = notification.to_wit();
+        let work: Work<Result<_, _>> = Box::new(move |store, guest| {
+            Box::pin(async move {
+                let Guest::Channel(channel) = guest else {
+                    wasmtime::bail!("not a channel");
+                };
+                channel
+                    .call_notify(store, &wit_context, &notification, &settings)
+                    .await
+            })
+        });
+        let take = |receipt| {
+            let Receipt { summary } = Receipt::from_wit(receipt);
+            let summary = self.redact(summary);
+            Ok(Receipt { summary })
+        };
+        self.call(Request::new(Kind::Channel, time), work, take)
+            .await
+    }
+
+    /// Prices the usage of one tenant and month: the same usage and terms always give the same statement.
+    pub async fn rate(&self, usage: &MonthUsage, terms: &Terms) -> Call<Statement> {
+        let wit_usage = billing::usage_to_wit(usage);
+        let wit_terms = terms.to_wit(&self.settings_json);
+        let mut request = Request::new(Kind::BillingRule, self.plugin().limits().wall);
+        request.fixed = Some(FixedWorld {
+            now_unix_ms: wit_usage.period.to_unix_ms,
+            seed: self.seed(&wit_usage, terms),
+        });
+        let work: Work<Result<_, _>> = Box::new(move |store, guest| {
+            Box::pin(async move {
+                let Guest::BillingRule(rule) = guest else {
+                    wasmtime::bail!("not a billing rule");
+                };
+                rule.call_rate(store, &wit_usage, &wit_terms).await
+            })
+        });
+        let take = |statement| Statement::from_wit(statement, terms);
+        self.call(request, work, take).await
+    }
+
+    /// Serves one request through the receiver; metrics go to `ingest`.
+    pub async fn receive(
+        &self,
+        context: &CallContext,
+        request: ReceiverRequest,
+        ingest: Arc<dyn Ingest>,
+    ) -> Call<ReceiverResponse> {
+        let (time, wit_context) = match self.context(context) {
+            Ok(context) => context,
+            Err(error) => return unrun(error),
+        };
+        let settings = self.settings_json.clone();
+        let transport = request.transport;
+        let wit_request = request.into_wit();
+        let work: Work<Result<_, _>> = Box::new(move |store, guest| {
+            Box::pin(async move {
+                let Guest::Receiver(receiver) = guest else {
+                    wasmtime::bail!("not a receiver");
+                };
+                receiver
+                    .call_receive(store, &wit_context, &wit_request, &settings)
+                    .await
+            })
+        });
+        let mut request = Request::new(Kind::Receiver, time);
+        request.ingest = Some(ingest);
+        let take = |response| ReceiverResponse::from_wit(response, transport);
+        self.call(request, work, take).await
+    }
+
+    /// How long a call may take, and its context for the guest.
+    fn context(&self, context: &CallContext) -> Result<(Duration, wit::CallContext), CallError> {
+        let wall = self.plugin().limits().wall;
+        let time = match context.deadline {
+            Some(deadline) => deadline.since(context.now).min(wall),
+            None => wall,
+        };
+        if time.is_zero() {
+            return Err(CallError::DeadlinePassed);
+        }
+        let deadline = context.now + time;
+        Ok((
+            time,
+            wit::CallContext {
+                installation: self.parts.installation.to_string(),
+                attempt: context.attempt,
+                idempotency_key: context.idempotency_key.clone(),
+                deadline_unix_ms: u64::try_from(deadline.unix_ms()).unwrap_or(0),
+                traceparent: context.traceparent.clone(),
+            },
+        ))
+    }
+
+    async fn call<W, T>(
+        &self,
+        request: Request,
+        work: Work<Result<W, wit::Failure>>,
+        take: impl FnOnce(W) -> Result<T, String>,
+    ) -> Call<T> {
+        let is = self.plugin().kind();
+        if request.kind != is {
+            let wanted = request.kind;
+            return unrun(CallError::WrongKind { wanted, is });
+        }
+        let began = Instant::now();
+        let runtime = &self.parts.runtime;
+        let patience = runtime.options.admission_wait.min(request.time);
+        let _turn = match timeout(patience, self.parts.gate.acquire()).await {
+            Ok(turn) => turn,
+            Err(_) => {
+                return unrun(CallError::Busy {
+                    running: runtime.machine(is).slots.total(),
+                    waited: began.elapsed(),
+                });
+            }
+        };
+        let mut live = match self.live(request.fixed, patience).await {
+            Ok(live) => live,
+            Err(error) => return unrun(error),
+        };
+        let time = request.time.saturating_sub(began.elapsed());
+        let (outcome, mut report) = live
+            .call(&self.parts.linked, request.ingest, time, work)
+            .await;
+        self.give_back(live, outcome.is_ok());
+        report.duration = began.elapsed();
+        for line in &mut report.log {
+            line.message = self.redact(std::mem::take(&mut line.message));
+        }
+        let outcome = match outcome {
+            Ok(Ok(answer)) => take(answer).map_err(CallError::BadAnswer),
+            Ok(Err(failure)) => Err(CallError::Failed(failure::from_wit(failure))),
+            Err(error) => Err(error),
+        };
+        Call {
+            outcome: outcome.map_err(|error| self.redacted(error)),
+            report,
+        }
+    }
+
+    /// An idle instance, or a new one.
+    async fn live(&self, fixed: Option<FixedWorld>, patience: Duration) -> Result<Live, CallError> {
+        let parts = &self.parts;
+        let machine = parts.runtime.machine(parts.plugin.kind());
+        if parts.plugin.kind() == Kind::Receiver
+            && let Some(live) = machine.slots.take_idle(parts.key)
+        {
+            return Ok(live);
+        }
+        let slot = machine.slots.admit(patience).await.map_err(failure::busy)?;
+        Ok(Live::new(
+            machine,
+            slot,
+            Parts {
+                limits: parts.plugin.limits(),
+                network: Arc::clone(&parts.runtime.network),
+                http_allow: Arc::clone(&parts.http_allow),
+                net_allow: Arc::clone(&parts.net_allow),
+                fixed,
+            },
+        ))
+    }
+
+    /// Keeps a receiver's instance for its next request, if it behaved and is not used up.
+    fn give_back(&self, mut live: Live, is_well: bool) {
+        let kind = self.plugin().kind();
+        let is_kept = is_well
+            && kind == Kind::Receiver
+            && live.calls < REUSE_CALLS_MAX
+            && live.store.data().memory.bytes() <= REUSE_MEMORY_MAX_BYTES;
+        if is_kept {
+            live.store.data_mut().end_call();
+            let slots = &self.parts.runtime.machine(kind).slots;
+            slots.keep_idle(self.parts.key, live);
+        }
+    }
+
+    /// Everything that a rule is given, and the rule.
+    fn seed(&self, usage: &wit_billing::Usage, terms: &Terms) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let mut part = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        part(&self.plugin().digest().0);
+        part(self.settings_json.as_bytes());
+        part(terms.currency.as_bytes());
+        part(&[terms.currency_digits]);
+        part(&usage.period.from_unix_ms.to_le_bytes());
+        part(&usage.period.closed_hours.to_le_bytes());
+        for meter in &usage.meters {
+            part(meter.meter.as_bytes());
+            for subject in &meter.subjects {
+                part(subject.subject.as_bytes());
+                part(&subject.active_hours.to_le_bytes());
+                part(&subject.quantity_hours.to_le_bytes());
+            }
+        }
+        hash.finalize().into()
+    }
+
+    /// Hides secrets in what a plugin says.
+    fn redact(&self, text: String) -> String {
+        self.secrets.iter().fold(text, |text, secret| {
+            if text.contains(secret.as_str()) {
+                text.replace(secret.as_str(), "[secret]")
+            } else {
+                text
+            }
+        })
+    }
+
+    fn redacted(&self, error: CallError) -> CallError {
+        let failure = |failure: Failure| {
+            let hide = |mut detail: crate::call::FailureDetail| {
+                detail.message = self.redact(detail.message);
+                detail
+            };
+            match failure {
+                Failure::Rejected(detail) => Failure::Rejected(hide(detail)),
+                Failure::Unauthenticated(detail) => Failure::Unauthenticated(hide(detail)),
+                Failure::Retry { detail, after } => Failure::Retry {
+                    detail: hide(detail),
+                    after,
+                },
+            }
+        };
+        match error {
+            CallError::Failed(failed) => CallError::Failed(failure(failed)),
+            CallError::Panicked { message, backtrace } => CallError::Panicked {
+                message: self.redact(message),
+                backtrace,
+            },
+            CallError::BadAnswer(why) => CallError::BadAnswer(self.redact(why)),
+            error => error,
+        }
+    }
+}
+
+/// Instances that wait for this installation's next request will never get one.
+impl Drop for Installed {
+    fn drop(&mut self) {
+        let machine = self.parts.runtime.machine(self.parts.plugin.kind());
+        machine.slots.forget(self.parts.key);
+    }
+}
+
+impl fmt::Debug for Installed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Installed")
+            .field("installation", &self.parts.installation)
+            .field("plugin", &self.parts.plugin)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Request {
+    fn new(kind: Kind, time: Duration) -> Request {
+        Request {
+            kind,
+            time,
+            ingest: None,
+            fixed: None,
+        }
+    }
+}
+
+/// The outcome of a call that did not begin.
+fn unrun<T>(error: CallError) -> Call<T> {
+    Call {
+        outcome: Err(error),
+        report: CallReport::default(),
+    }
+}

@@ -1,0 +1,112 @@
+//! Why a file is not accepted as a plugin.
+
+use shoal_model::grant::{CapabilityKind, Kind};
+
+use crate::manifest::InvalidManifest;
+
+/// A file is not accepted as a plugin. Each says which value is at fault and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Larger than [`COMPONENT_MAX_BYTES`](crate::COMPONENT_MAX_BYTES).
+    #[error(
+        "the file has {size_bytes} bytes, {max_bytes} are the most: strip it, or leave data out"
+    )]
+    TooLarge {
+        /// Size of the file.
+        size_bytes: u64,
+        /// The most that is accepted.
+        max_bytes: u64,
+    },
+    /// Something else than a component.
+    #[error("the file is {found}, not a component: {next}")]
+    NotAComponent {
+        /// What it is.
+        found: &'static str,
+        /// What to do.
+        next: &'static str,
+    },
+    /// Machine code that some server made.
+    #[error(
+        "the file is precompiled machine code, which is never accepted: upload the component that it was made from"
+    )]
+    Precompiled,
+    /// Damaged, or in need of a feature that is off.
+    #[error("the component is not valid at byte {offset}: {reason}")]
+    Malformed {
+        /// Where.
+        offset: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Nothing says what it is and wants.
+    #[error(
+        "the component carries no manifest (custom section \"shoal:manifest\"): export the plugin with the SDK's macro, or add plugin.toml with `shoal plugin pack`"
+    )]
+    NoManifest,
+    /// Two parts of it say what it is.
+    #[error(
+        "the component carries {0} manifests (custom sections \"shoal:manifest\"), there must be one"
+    )]
+    SeveralManifests(usize),
+    /// The manifest breaks a rule.
+    #[error(transparent)]
+    Manifest(#[from] InvalidManifest),
+    /// It does not export what its kind must.
+    #[error("plugin.toml says kind = \"{kind}\", so the component must export {wanted}; it exports {}", list(.found))]
+    WrongExport {
+        /// What the manifest says.
+        kind: Kind,
+        /// The interface of that kind.
+        wanted: String,
+        /// What it exports.
+        found: Vec<String>,
+    },
+    /// It was built for a contract that this server does not speak.
+    #[error(
+        "the component was built for {name}, this server speaks shoal:plugin@0.1: rebuild it with the SDK of this release"
+    )]
+    UnknownVersion {
+        /// The interface with its version.
+        name: String,
+    },
+    /// It imports something that no plugin gets.
+    #[error("the component imports {import}, which no {kind} gets: {next}")]
+    ForbiddenImport {
+        /// What it imports.
+        import: String,
+        /// What the manifest says it is.
+        kind: Kind,
+        /// What to do.
+        next: &'static str,
+    },
+    /// It imports something that it did not ask for.
+    #[error("the component imports {import}, but plugin.toml does not ask for it: add [[capabilities]] with kind = \"{}\" and a reason", .capability.as_str())]
+    UnaskedImport {
+        /// What it imports.
+        import: String,
+        /// What to ask for.
+        capability: CapabilityKind,
+    },
+    /// It asks for bounds beyond the deployment's.
+    #[error("plugin.toml: {0}: ask for less, or have the operator raise the limit")]
+    LimitBeyond(String),
+    /// Its interfaces have other types than the contract, or it needs more than the host has room for.
+    #[error("the component does not fit the contract of a {kind}: {reason}")]
+    Incompatible {
+        /// What the manifest says it is.
+        kind: Kind,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Its start-up code failed.
+    #[error("the component cannot start: {0}")]
+    CannotStart(String),
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        "nothing".into()
+    } else {
+        names.join(", ")
+    }
+}

@@ -1,0 +1,161 @@
+//! One call from start to end, with every limit.
+//!
+//! The processor time of the guest is looked at on each tick of the engine's clock; wall-clock time ends the call by dropping
+//! it, which is safe at any point. What a call leaves behind is only its report.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout};
+use wasmtime::{Store, UpdateDeadline};
+
+use crate::call::{CallError, CallReport, LimitExceeded, LimitKind};
+use crate::failure;
+use crate::link::{Guest, Linked};
+use crate::receiver::Ingest;
+use crate::runtime::{Machine, RuntimeOptions};
+use crate::state::{Parts, State};
+
+/// An instance and the slot that it holds.
+pub(crate) struct Live {
+    pub(crate) store: Store<State>,
+    /// `None` until it is instantiated, as part of its first call.
+    pub(crate) guest: Option<Guest>,
+    pub(crate) born: Instant,
+    pub(crate) calls: u32,
+    _slot: OwnedSemaphorePermit,
+}
+
+pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
+
+/// Calls one function of a guest.
+pub(crate) type Work<T> =
+    Box<dyn for<'a> FnOnce(&'a mut Store<State>, &'a Guest) -> Answer<'a, T> + Send>;
+
+impl Live {
+    /// An instance to be; nothing of the guest runs yet.
+    pub(crate) fn new(machine: &Machine, slot: OwnedSemaphorePermit, parts: Parts) -> Live {
+        let limits = parts.limits;
+        let is_exact = parts.fixed.is_some();
+        let mut store = Store::new(&machine.engine, State::new(parts));
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(usize::try_from(limits.output_max_bytes).unwrap_or(usize::MAX));
+        store.set_max_component_handles(limits.handles_max as usize);
+        store.epoch_deadline_callback(|mut store| {
+            let state = store.data_mut();
+            if state.meter.used_now() > state.limits.cpu {
+                state.cpu_exceeded = true;
+                return Ok(UpdateDeadline::Interrupt);
+            }
+            Ok(UpdateDeadline::Yield(1))
+        });
+        if is_exact {
+            store
+                .set_fuel(limits.fuel.unwrap_or(u64::MAX))
+                .expect("the exact engine counts fuel");
+        }
+        Live {
+            store,
+            guest: None,
+            born: Instant::now(),
+            calls: 0,
+            _slot: slot,
+        }
+    }
+
+    /// Runs one call within `time`. After an error the instance must be dropped.
+    pub(crate) async fn call<T>(
+        &mut self,
+        linked: &Linked,
+        ingest: Option<Arc<dyn Ingest>>,
+        time: Duration,
+        work: Work<T>,
+    ) -> (Result<T, CallError>, CallReport) {
+        let began = Instant::now();
+        let reused = self.calls > 0;
+        self.calls += 1;
+        let store = &mut self.store;
+        let guest = &mut self.guest;
+        let meter = store.data_mut().begin_call(ingest);
+        store.set_epoch_deadline(1);
+        let running = async {
+            if guest.is_none() {
+                *guest = Some(linked.instantiate(&mut *store).await?);
+            }
+            let guest = guest.as_ref().expect("instantiated above");
+            work(&mut *store, guest).await
+        };
+        let ended = timeout(time, meter.counted(running)).await;
+        let duration = began.elapsed();
+        let cpu = meter.used();
+        let outcome = match ended {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(failure::classify(&error, &self.store, cpu)),
+            Err(_) => Err(CallError::Limit(LimitExceeded {
+                which: LimitKind::Wall,
+                used: Some(duration.as_millis() as u64),
+                allowed: time.as_millis() as u64,
+            })),
+        };
+        let (outcome, mut report) = (outcome, self.report());
+        report.duration = duration;
+        report.cpu = cpu;
+        report.reused = reused;
+        (outcome, report)
+    }
+
+    fn report(&self) -> CallReport {
+        let state = self.store.data();
+        let (log, log_dropped_bytes) = state.log().take();
+        let fuel = self.store.get_fuel().ok().map(|left| {
+            let given = state.limits.fuel.unwrap_or(u64::MAX);
+            given.saturating_sub(left)
+        });
+        CallReport {
+            memory_peak_bytes: state.memory.peak_bytes(),
+            fuel,
+            log,
+            log_dropped_bytes,
+            contacted: state.contacts().take(),
+            ..CallReport::default()
+        }
+    }
+}
+
+/// Why a component did not start.
+pub(crate) enum StartFailed {
+    /// Its start-up code failed or used too much.
+    Call(CallError),
+    /// Its functions have other types than the contract.
+    Types(String),
+}
+
+/// Instantiates a component once and throws the instance away.
+pub(crate) async fn start_once(
+    machine: &Machine,
+    linked: &Linked,
+    parts: Parts,
+    options: &RuntimeOptions,
+) -> Result<(), StartFailed> {
+    let slot = machine.slots.admit(options.admission_wait).await;
+    let slot = slot.map_err(|none| StartFailed::Call(failure::busy(none)))?;
+    let time = parts.limits.wall;
+    let mut live = Live::new(machine, slot, parts);
+    let (outcome, _) = live
+        .call(
+            linked,
+            None,
+            time,
+            Box::new(|_, _| Box::pin(async { Ok(()) })),
+        )
+        .await;
+    outcome.map_err(|error| match error {
+        // Nothing but types is left that fails without a trap.
+        CallError::Trapped { message, backtrace } if backtrace.is_empty() => {
+            StartFailed::Types(message)
+        }
+        error => StartFailed::Call(error),
+    })
+}
