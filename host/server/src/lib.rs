@@ -3,11 +3,16 @@
 //! [`db`] is the only module that knows sqlx, `http` and `grpc` the only ones that know axum and tonic, [`clock`] the
 //! only one that reads the time, [`task`] the only one that spawns.
 
+pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod db;
+pub mod http;
 pub mod ingest;
 pub mod observe;
 pub mod random;
+pub mod serve;
 pub mod task;
 pub mod telemetry;

@@ -1,2 +1,5 @@
-//! The binary `shoal`.
-fn main() {}
+//! The binary `shoal`; see [`shoal_server::cli`].
+
+fn main() -> std::process::ExitCode {
+    shoal_server::cli::main()
+}

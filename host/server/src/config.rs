@@ -1,0 +1,192 @@
+//! What an operator can set, where it comes from, and what it is when nobody sets it.
+//!
+//! A flag wins over an environment variable (`SHOAL_…`), that over the file given with `--config`, that over
+//! the default. A key that the file should not have is an error, because a typo must not pass for a default.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// The settings of one process, complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where Shoal keeps its files.
+    pub data: PathBuf,
+    /// `sqlite:<path>` or `postgres://…`.
+    pub database_url: String,
+    /// Where everything but OTLP is served.
+    pub http: SocketAddr,
+    /// Where OTLP over HTTP and other receivers are served.
+    pub otlp_http: SocketAddr,
+    /// Where OTLP over gRPC is served.
+    pub otlp_grpc: SocketAddr,
+    /// Networks (CIDR) that plugins may reach although they are private.
+    pub allow_private: Vec<String>,
+}
+
+/// The configuration file. Every key is optional.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// The folder of data.
+    pub data: Option<PathBuf>,
+    /// `[database]`
+    #[serde(default)]
+    pub database: DatabaseSection,
+    /// `[listen]`
+    #[serde(default)]
+    pub listen: ListenSection,
+    /// `[network]`
+    #[serde(default)]
+    pub network: NetworkSection,
+}
+
+/// `[database]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseSection {
+    /// `sqlite:<path>` or `postgres://…`.
+    pub url: Option<String>,
+}
+
+/// `[listen]`: addresses with ports; port 0 takes a free one.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenSection {
+    /// Everything but OTLP.
+    pub http: Option<SocketAddr>,
+    /// OTLP over HTTP.
+    pub otlp_http: Option<SocketAddr>,
+    /// OTLP over gRPC.
+    pub otlp_grpc: Option<SocketAddr>,
+}
+
+/// `[network]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkSection {
+    /// Networks (CIDR) that plugins may reach although they are private.
+    #[serde(default)]
+    pub allow_private: Vec<String>,
+}
+
+impl File {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// It cannot be read, or has a key or value that does not belong there; the text names it and its line.
+    pub fn read(path: &Path) -> anyhow::Result<File> {
+        use anyhow::Context as _;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        toml::from_str(&text)
+            .with_context(|| format!("{} is not a valid configuration", path.display()))
+    }
+}
+
+/// Flags and environment variables, which win over the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Overrides {
+    /// Configuration file (TOML).
+    #[arg(long, env = "SHOAL_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder for all files of this server [default: ./data].
+    #[arg(long, env = "SHOAL_DATA", value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// sqlite:PATH or postgres://USER@HOST/NAME [default: sqlite:<data>/shoal.db].
+    #[arg(
+        long,
+        env = "SHOAL_DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub database_url: Option<String>,
+    /// Address of the API and everything else but OTLP [default: 127.0.0.1:8080].
+    #[arg(long, env = "SHOAL_HTTP", value_name = "ADDRESS")]
+    pub http: Option<SocketAddr>,
+    /// Address of OTLP over HTTP [default: 127.0.0.1:4318].
+    #[arg(long, env = "SHOAL_OTLP_HTTP", value_name = "ADDRESS")]
+    pub otlp_http: Option<SocketAddr>,
+    /// Address of OTLP over gRPC [default: 127.0.0.1:4317].
+    #[arg(long, env = "SHOAL_OTLP_GRPC", value_name = "ADDRESS")]
+    pub otlp_grpc: Option<SocketAddr>,
+    /// Private network (CIDR) that plugins may reach; may be given several times.
+    #[arg(
+        long,
+        env = "SHOAL_ALLOW_PRIVATE",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    pub allow_private: Vec<String>,
+}
+
+impl Config {
+    /// Puts flags, environment, file and defaults together.
+    ///
+    /// # Errors
+    /// See [`File::read`].
+    pub fn load(overrides: Overrides) -> anyhow::Result<Config> {
+        let file = match &overrides.config {
+            Some(path) => File::read(path)?,
+            None => File::default(),
+        };
+        Ok(Config::merge(overrides, file))
+    }
+
+    fn merge(flags: Overrides, file: File) -> Config {
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let data = flags
+            .data
+            .or(file.data)
+            .unwrap_or_else(|| PathBuf::from("data"));
+        let default_url = || format!("sqlite:{}", data.join("shoal.db").display());
+        let mut allow_private = flags.allow_private;
+        allow_private.extend(file.network.allow_private);
+        Config {
+            database_url: flags
+                .database_url
+                .or(file.database.url)
+                .unwrap_or_else(default_url),
+            http: flags.http.or(file.listen.http).unwrap_or(local(8080)),
+            otlp_http: flags
+                .otlp_http
+                .or(file.listen.otlp_http)
+                .unwrap_or(local(4318)),
+            otlp_grpc: flags
+                .otlp_grpc
+                .or(file.listen.otlp_grpc)
+                .unwrap_or(local(4317)),
+            allow_private,
+            data,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file: File = toml::from_str(
+            "data = \"/var/lib/shoal\"\n[listen]\nhttp = \"0.0.0.0:80\"\n[network]\nallow_private = [\"10.0.0.0/8\"]",
+        )
+        .expect("a good file");
+        let flags = Overrides {
+            http: Some(([127, 0, 0, 1], 0).into()),
+            ..Overrides::default()
+        };
+        let config = Config::merge(flags, file);
+        assert_eq!(config.database_url, "sqlite:/var/lib/shoal/shoal.db");
+        assert_eq!(config.http.port(), 0);
+        assert_eq!(config.otlp_grpc.port(), 4317);
+        assert_eq!(config.allow_private, ["10.0.0.0/8"]);
+    }
+
+    #[test]
+    fn a_key_that_does_not_belong_there_is_named() {
+        let error = toml::from_str::<File>("[listen]\nhtpp = \"x\"").expect_err("a typo");
+        assert!(error.to_string().contains("htpp"), "{error}");
+    }
+}

@@ -1,0 +1,124 @@
+//! API keys of a tenant.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::routing::{delete, get, post};
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::caller::Json;
+use super::{ApiError, Caller, Route};
+use crate::app::App;
+use crate::auth::{ApiKey, Role};
+
+pub(super) fn routes() -> Vec<Route> {
+    const KEYS: &str = "/api/v1/tenants/{tenant}/keys";
+    const KEY: &str = "/api/v1/tenants/{tenant}/keys/{id}";
+    vec![
+        Route::new(
+            Method::GET,
+            KEYS,
+            Role::Write,
+            "Lists a tenant's API keys, without secrets",
+            get(list),
+        ),
+        Route::new(
+            Method::POST,
+            KEYS,
+            Role::Write,
+            "Makes an API key and shows it once",
+            post(create),
+        ),
+        Route::new(
+            Method::DELETE,
+            KEY,
+            Role::Write,
+            "Revokes an API key",
+            delete(revoke),
+        ),
+    ]
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewKey {
+    #[serde(default)]
+    name: String,
+    role: String,
+}
+
+async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+) -> Result<axum::Json<Value>, ApiError> {
+    caller.must_be(Role::Write)?;
+    let (_, db) = caller.tenant_named(&app, &tenant).await?;
+    let keys: Vec<Value> = db
+        .keys()
+        .await?
+        .iter()
+        .map(|key| {
+            json!({
+                "id": key.id,
+                "name": key.name,
+                "role": key.role,
+                "created_at_ms": key.created_at_ms,
+                "revoked_at_ms": key.revoked_at_ms,
+                "last_used_at_ms": key.last_used_at_ms,
+            })
+        })
+        .collect();
+    Ok(axum::Json(json!({ "keys": keys })))
+}
+
+async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+    Json(new): Json<NewKey>,
+) -> Result<(StatusCode, axum::Json<Value>), ApiError> {
+    caller.must_be(Role::Write)?;
+    let role: Role = new
+        .role
+        .parse()
+        .map_err(|error| ApiError::bad_request("invalid_role", format!("{error}")))?;
+    let (tenant, db) = caller.tenant_named(&app, &tenant).await?;
+    if role == Role::Operator && tenant.id() != shoal_model::TenantId::OPERATOR {
+        return Err(ApiError::bad_request(
+            "invalid_role",
+            format!(
+                "keys of tenant {:?} cannot have role operator; make them read or write",
+                tenant.key
+            ),
+        ));
+    }
+    if role > caller.role {
+        return Err(ApiError::forbidden(
+            "a key cannot make one that allows more than itself",
+        ));
+    }
+    let key = ApiKey::random();
+    db.add_key(&key, &new.name, role, app.clock.now()).await?;
+    let shown = json!({ "id": key.id.as_str(), "role": role.as_str(), "name": new.name, "key": key.reveal() });
+    Ok((StatusCode::CREATED, axum::Json(shown)))
+}
+
+async fn revoke(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((tenant, id)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    caller.must_be(Role::Write)?;
+    let (tenant, db) = caller.tenant_named(&app, &tenant).await?;
+    if db.revoke_key(&id, app.clock.now()).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    let id: String = id.chars().take(100).collect();
+    Err(ApiError::not_found(format!(
+        "tenant {:?} has no key {id:?}",
+        tenant.key
+    )))
+}
