@@ -88,7 +88,9 @@ macro_rules! sql {
 }
 
 mod dialect;
+pub mod installations;
 mod migrate;
+pub mod plugins;
 pub mod system;
 pub mod tenants;
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod http;
 pub mod ingest;
 pub mod observe;
 pub mod random;
+pub mod secrets;
 pub mod serve;
 pub mod task;
 pub mod telemetry;

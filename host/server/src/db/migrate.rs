@@ -28,6 +28,7 @@ macro_rules! migrations {
 /// Every migration, oldest first: its number and the name of its file.
 const MIGRATIONS: &[Migration] = migrations![
     1 "0001_tenants",
+    2 "0002_plugins",
 ];
 
 /// Any number that other programs on the same PostgreSQL are unlikely to lock.
