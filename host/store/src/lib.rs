@@ -16,9 +16,14 @@
 
 mod append;
 mod catalog;
+mod codec;
+mod head;
+mod log;
 mod matcher;
 mod options;
+mod postings;
 mod read;
+mod segment;
 mod series;
 mod store;
 

@@ -1,23 +1,76 @@
 //! The store's handle.
+//!
+//! | part | does |
+//! |---|---|
+//! | [`committer`] | the log's thread: commits groups of batches, applies them, splits the head for a flush |
+//! | [`flush`] | head to segment, usage to catalog, retention |
+//! | [`query`] | reads over head and segments |
+//! | [`recover`] | opens a folder and replays its log |
+//! | [`shared`] | what these share, and the order of its locks |
+
+mod committer;
+mod flush;
+mod query;
+mod recover;
+mod shared;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use shoal_model::labels::Labels;
 use shoal_model::{TenantId, Timestamp};
+use tokio::sync::{Semaphore, oneshot};
 
-use crate::append::{AppendError, Committed, Samples};
+use crate::append::{AppendError, Committed, Rejected, Samples};
 use crate::catalog::{Catalog, CatalogError, SegmentRecord};
+use crate::head::columns::SAMPLE_BYTES;
+use crate::log::folder::{DiskFolder, LogFolder};
+use crate::log::payload_max_bytes;
+use crate::log::record::Record;
 use crate::matcher::Matcher;
 use crate::options::{StoreOptions, TenantLimits};
 use crate::read::{MetricMetadata, ReadError, Selection};
-use crate::series::{LimitReached, SeriesMeta, SeriesRef};
+use crate::series::{Limit, LimitReached, SeriesMeta, SeriesRef};
+use committer::{Batch, Committer, Message};
+use flush::FlushState;
+use shared::{Shared, Tenant};
+
+/// Samples may be this much ahead of the server's clock; more is a sender whose clock is wrong.
+const AHEAD_MAX: Duration = Duration::from_secs(600);
+
+/// When to send again after too much waited for the disk: a queue of 64 MiB is written in less.
+const OVERLOADED_RETRY: Duration = Duration::from_secs(1);
+
+/// Between attempts of a flush that fails.
+const FLUSH_RETRY: Duration = Duration::from_secs(1);
 
 /// The telemetry of all tenants; a handle that is cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    options: Arc<StoreOptions>,
+    inner: Arc<Inner>,
+}
+
+/// The store itself. When the last handle goes, so does the log's thread.
+struct Inner {
+    shared: Arc<Shared>,
+    catalog: Arc<dyn Catalog>,
+    queue: mpsc::Sender<Message>,
+    /// Bytes that may still be queued.
+    in_flight: Arc<Semaphore>,
+    flush_state: tokio::sync::Mutex<FlushState>,
+    catalog_turn: tokio::sync::Mutex<()>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+    flusher: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
 
 /// What was found when a store was opened.
@@ -163,19 +216,82 @@ impl Store {
         catalog: Arc<dyn Catalog>,
         now: Timestamp,
     ) -> Result<(Store, Recovered), OpenError> {
-        let _ = now;
-        catalog.load().await?;
-        Ok((
-            Store {
-                options: Arc::new(options),
-            },
-            Recovered::default(),
-        ))
+        let path = options.folder.join("log");
+        Store::open_with(options, catalog, now, move || {
+            let folder = DiskFolder::open(path.clone());
+            match folder {
+                Ok(folder) => Ok(Arc::new(folder)),
+                Err(error) => Err(OpenError::Io { path, error }),
+            }
+        })
+        .await
+    }
+
+    /// [`Store::open`] with the log's files elsewhere.
+    pub(crate) async fn open_with(
+        options: StoreOptions,
+        catalog: Arc<dyn Catalog>,
+        now: Timestamp,
+        log_folder: impl FnOnce() -> Result<Arc<dyn LogFolder>, OpenError> + Send + 'static,
+    ) -> Result<(Store, Recovered), OpenError> {
+        recover::check(&options)?;
+        // Before the catalog is read: another process may be changing both.
+        let lock = recover::lock_folder(&options.folder)?;
+        let state = catalog.load().await?;
+        let position = state.log_position;
+        let folder = options.folder.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            recover::open(options, state, now, log_folder()?, lock)
+        })
+        .await
+        .map_err(|error| OpenError::Io {
+            path: folder,
+            error: std::io::Error::other(error),
+        })??;
+        let recovered = opened.recovered.clone();
+        let store = Store::start(opened, catalog, position)?;
+        Ok((store, recovered))
+    }
+
+    /// Starts the thread and the task.
+    fn start(
+        opened: recover::Opened,
+        catalog: Arc<dyn Catalog>,
+        position: u64,
+    ) -> Result<Store, OpenError> {
+        let shared = Arc::new(opened.shared);
+        let (queue, messages) = mpsc::channel();
+        let committer = Committer::new(shared.clone(), opened.log);
+        let lock: File = opened.lock;
+        let thread = std::thread::Builder::new()
+            .name("store-log".to_owned())
+            .spawn(move || {
+                committer.run(&messages);
+                // Another process may come only when nothing is written any more.
+                drop(lock);
+            })
+            .map_err(|error| OpenError::Io {
+                path: shared.options.folder.clone(),
+                error,
+            })?;
+        let inner = Arc::new(Inner {
+            catalog,
+            queue,
+            in_flight: Arc::new(Semaphore::new(shared.options.in_flight_max_bytes as usize)),
+            flush_state: tokio::sync::Mutex::new(FlushState::new(position, opened.next_segment)),
+            catalog_turn: tokio::sync::Mutex::default(),
+            committer: Mutex::new(Some(thread)),
+            flusher: Mutex::default(),
+            shared,
+        });
+        let task = tokio::spawn(flush_when_due(inner.shared.clone(), Arc::downgrade(&inner)));
+        *inner.flusher.lock() = Some(task);
+        Ok(Store { inner })
     }
 
     /// Replaces a tenant's limits; they hold for what comes next, until the store is closed.
     pub fn set_limits(&self, tenant: TenantId, limits: TenantLimits) {
-        let _ = (tenant, limits, &self.options);
+        *self.inner.shared.tenant(tenant).limits.write() = Arc::new(limits);
     }
 
     /// Finds the active series with these labels or makes it, and sets its meta.
@@ -190,19 +306,22 @@ impl Store {
         labels: &Labels,
         meta: SeriesMeta,
     ) -> Result<SeriesRef, LimitReached> {
-        let _ = (tenant, labels, meta);
-        Ok(SeriesRef { slot: 0, serial: 0 })
+        let tenant = self.inner.shared.tenant(tenant);
+        let limits = tenant.limits.read().clone();
+        self.inner.resolve(&tenant, &limits, labels, meta)
     }
 
-    /// [`Store::resolve`] for many series under one lock; answers in the same order.
+    /// [`Store::resolve`] for many series; answers in the same order.
     pub fn resolve_all(
         &self,
         tenant: TenantId,
         series: impl IntoIterator<Item = (Labels, SeriesMeta)>,
     ) -> Vec<Result<SeriesRef, LimitReached>> {
+        let tenant = self.inner.shared.tenant(tenant);
+        let limits = tenant.limits.read().clone();
         series
             .into_iter()
-            .map(|(labels, meta)| self.resolve(tenant, &labels, meta))
+            .map(|(labels, meta)| self.inner.resolve(&tenant, &limits, &labels, meta))
             .collect()
     }
 
@@ -220,8 +339,13 @@ impl Store {
         samples: &Samples<'_>,
         received: Timestamp,
     ) -> Result<Committed, AppendError> {
-        let _ = (tenant, samples, received);
-        Err(AppendError::ShutDown)
+        match self.inner.queue_batch(tenant, samples, received)? {
+            Queued::Waiting(answer) => answer.await.map_err(|_| AppendError::ShutDown)?,
+            Queued::Nothing(rejected) => Ok(Committed {
+                rejected,
+                ..Committed::default()
+            }),
+        }
     }
 
     /// Reads the series that satisfy all matchers, with their samples in `from_ms..=to_ms`, from memory and
@@ -236,8 +360,7 @@ impl Store {
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Selection, ReadError> {
-        let _ = (tenant, matchers, from_ms, to_ms);
-        Ok(Selection::default())
+        self.inner.shared.select(tenant, matchers, (from_ms, to_ms))
     }
 
     /// The label sets that satisfy all matchers, sorted. The range is coarse: a series is found when the segment or
@@ -252,8 +375,7 @@ impl Store {
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Vec<Labels>, ReadError> {
-        let _ = (tenant, matchers, from_ms, to_ms);
-        Ok(Vec::new())
+        self.inner.shared.series(tenant, matchers, (from_ms, to_ms))
     }
 
     /// The label names of the series that [`Store::series`] finds, sorted. Blocks on the disk.
@@ -267,8 +389,8 @@ impl Store {
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Vec<String>, ReadError> {
-        let _ = (tenant, matchers, from_ms, to_ms);
-        Ok(Vec::new())
+        let range = (from_ms, to_ms);
+        self.inner.shared.label_names(tenant, matchers, range)
     }
 
     /// The values of one label among the series that [`Store::series`] finds, sorted. Blocks on the disk.
@@ -283,8 +405,10 @@ impl Store {
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Vec<String>, ReadError> {
-        let _ = (tenant, name, matchers, from_ms, to_ms);
-        Ok(Vec::new())
+        let range = (from_ms, to_ms);
+        self.inner
+            .shared
+            .label_values(tenant, name, matchers, range)
     }
 
     /// Kind and unit of every metric name. Blocks on the disk.
@@ -295,8 +419,7 @@ impl Store {
         &self,
         tenant: TenantId,
     ) -> Result<BTreeMap<String, MetricMetadata>, ReadError> {
-        let _ = tenant;
-        Ok(BTreeMap::new())
+        self.inner.shared.metadata(tenant)
     }
 
     /// Writes everything acknowledged so far into a segment, tells the catalog, and gives the log's space back. The
@@ -305,7 +428,7 @@ impl Store {
     /// # Errors
     /// See [`FlushError`]; the samples stay in the head and the log.
     pub async fn flush(&self) -> Result<Flushed, FlushError> {
-        Ok(Flushed::default())
+        self.inner.flush().await
     }
 
     /// Hands the usage of everything acknowledged so far to the catalog: call it before closing an hour. Returns the
@@ -314,7 +437,7 @@ impl Store {
     /// # Errors
     /// [`FlushError::Catalog`]; the usage stays pending.
     pub async fn flush_usage(&self) -> Result<u64, FlushError> {
-        Ok(0)
+        self.inner.flush_usage().await
     }
 
     /// Deletes the tenant's parts of segments that are wholly older than `before`. A file goes when all its tenants'
@@ -323,21 +446,332 @@ impl Store {
     /// # Errors
     /// [`FlushError::Catalog`]; nothing was deleted.
     pub async fn retain(&self, tenant: TenantId, before: Timestamp) -> Result<u64, FlushError> {
-        let _ = (tenant, before);
-        Ok(0)
+        self.inner.retain(tenant, before).await
     }
 
     /// Figures for the operator.
     pub fn stats(&self) -> StoreStats {
-        StoreStats::default()
+        self.inner.stats()
     }
 
     /// Stops taking samples, hands over pending usage and waits for the store's thread and task. What is in the head
-    /// stays in the log and is read from there when the store is opened again.
+    /// stays in the log and is read from there when the store is opened again. Reads go on working.
     ///
     /// # Errors
     /// [`FlushError::Catalog`]; nothing is lost, the log has it.
     pub async fn shutdown(&self) -> Result<(), FlushError> {
-        Ok(())
+        self.inner.shutdown().await
+    }
+}
+
+/// What became of a batch that was to be queued.
+enum Queued {
+    /// The log's thread answers.
+    Waiting(oneshot::Receiver<Result<Committed, AppendError>>),
+    /// All samples were rejected.
+    Nothing(Rejected),
+}
+
+impl Inner {
+    fn send(&self, message: Message) -> Result<(), FlushError> {
+        self.queue.send(message).map_err(|_| FlushError::ShutDown)
+    }
+
+    fn resolve(
+        &self,
+        tenant: &Tenant,
+        limits: &TenantLimits,
+        labels: &Labels,
+        meta: SeriesMeta,
+    ) -> Result<SeriesRef, LimitReached> {
+        let fingerprint = labels.fingerprint();
+        if let Some(series) = tenant.head.read().find(fingerprint, &meta) {
+            return Ok(series);
+        }
+        let shared = &self.shared;
+        let mut head = tenant.head.write();
+        let is_new = !head.contains(fingerprint);
+        if is_new {
+            check_limits(labels, limits)?;
+            let over = |limit, max| Err(limit_reached(limit, max, labels, None));
+            if head.series_count() as u64 >= u64::from(limits.active_series_max) {
+                return over(Limit::ActiveSeries, limits.active_series_max);
+            }
+            let series_max = shared.options.series_max;
+            let reserve = |count| (count < u64::from(series_max)).then_some(count + 1);
+            if shared
+                .series
+                .fetch_update(Relaxed, Relaxed, reserve)
+                .is_err()
+            {
+                return over(Limit::StoreSeries, series_max);
+            }
+        }
+        let serial = shared.serials.fetch_add(1, Relaxed);
+        let now = Timestamp(shared.latest_received.load(Relaxed));
+        Ok(head.define(labels, fingerprint, meta, serial, now))
+    }
+
+    /// Makes a batch's record and queues it, both within one turn, so that the log has records in the order in which
+    /// they were made.
+    fn queue_batch(
+        &self,
+        tenant: TenantId,
+        samples: &Samples<'_>,
+        received: Timestamp,
+    ) -> Result<Queued, AppendError> {
+        check_columns(samples)?;
+        if self.shared.is_closed.load(Relaxed) {
+            return Err(AppendError::ShutDown);
+        }
+        let tenant = self.shared.tenant(tenant);
+        let retention = tenant.limits.read().retention;
+        let gate = self.shared.gate.read();
+        let head = tenant.head.read();
+        let (mut record, rejected) = accept(tenant.id, samples, received, retention);
+        for (index, series) in samples.series.iter().enumerate() {
+            if !head.touch(*series, gate.turn, received) {
+                return Err(AppendError::UnknownSeries { index });
+            }
+        }
+        if record.slots.is_empty() {
+            return Ok(Queued::Nothing(rejected));
+        }
+        if !head.has_room_for(record.slots.len()) {
+            return Err(AppendError::Overloaded {
+                retry_after: OVERLOADED_RETRY,
+                reason: "the head waits for a flush",
+            });
+        }
+        let additions = head.additions(&record.slots, gate.epoch, received.hour());
+        record.definitions = additions.definitions;
+        record.usage = additions.usage;
+        let mut bytes = Vec::with_capacity(64 + 12 * record.slots.len());
+        record.encode(&mut bytes);
+        let permit = self.admit(bytes.len())?;
+        let (answer, waiting) = oneshot::channel();
+        let batch = Batch {
+            tenant: tenant.clone(),
+            record,
+            bytes,
+            counted: additions.counted,
+            rejected,
+            epoch: gate.epoch,
+            _permit: permit,
+            answer,
+        };
+        self.send(Message::Batch(Box::new(batch)))
+            .map_err(|_| AppendError::ShutDown)?;
+        Ok(Queued::Waiting(waiting))
+    }
+
+    /// Takes a record's bytes from what may be in flight.
+    fn admit(&self, bytes: usize) -> Result<tokio::sync::OwnedSemaphorePermit, AppendError> {
+        let options = &self.shared.options;
+        let max_bytes = payload_max_bytes(options.log_file_bytes);
+        if bytes > max_bytes {
+            return Err(AppendError::TooLarge { bytes, max_bytes });
+        }
+        // A record larger than the whole allowance takes all of it, small ones as much as their memory needs.
+        let weight = (bytes.max(MEMORY_MIN_BYTES) as u32).min(options.in_flight_max_bytes);
+        self.in_flight
+            .clone()
+            .try_acquire_many_owned(weight)
+            .map_err(|_| AppendError::Overloaded {
+                retry_after: OVERLOADED_RETRY,
+                reason: "too much waits for the disk",
+            })
+    }
+
+    fn stats(&self) -> StoreStats {
+        let shared = &self.shared;
+        let mut stats = StoreStats {
+            log_bytes: shared.log_bytes.load(Relaxed),
+            log_max_bytes: shared.options.log_file_bytes * u64::from(shared.options.log_files_max),
+            samples_committed_total: shared.samples_total.load(Relaxed),
+            commits_total: shared.commits_total.load(Relaxed),
+            flush_failures_total: shared.flush_failures_total.load(Relaxed),
+            ..StoreStats::default()
+        };
+        for tenant in shared.all_tenants() {
+            let head = tenant.head.read();
+            let figures = TenantStats {
+                active_series: head.series_count() as u64,
+                head_samples: head.sample_count() as u64,
+            };
+            stats.head_samples += figures.head_samples;
+            stats.tenants.insert(tenant.id, figures);
+        }
+        stats.head_bytes = stats.head_samples * SAMPLE_BYTES;
+        for segment in shared.segments.read().iter() {
+            stats.segments += 1;
+            stats.segment_bytes += segment.bytes;
+            stats.segment_samples += segment.samples;
+        }
+        stats.bytes_per_sample = (stats.segment_samples > 0)
+            .then(|| stats.segment_bytes as f64 / stats.segment_samples as f64);
+        let pending = shared.pending_usage.lock();
+        stats.usage_pending = pending.values().map(|usage| usage.len() as u64).sum();
+        stats
+    }
+
+    async fn shutdown(&self) -> Result<(), FlushError> {
+        self.shared.is_closed.store(true, Relaxed);
+        // Lets the task notice.
+        self.shared.flush_wanted.notify_one();
+        let flusher = self.flusher.lock().take();
+        if let Some(flusher) = flusher {
+            // It ends by itself; a panic in it was reported when it happened.
+            let _ = flusher.await;
+        }
+        let thread = {
+            // Whoever holds the gate has queued or not: nothing follows the message to stop.
+            let _gate = self.shared.gate.write();
+            // It may have ended before.
+            let _ = self.send(Message::Stop);
+            self.committer.lock().take()
+        };
+        if let Some(thread) = thread {
+            // As above.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        self.flush_usage().await.map(drop)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.is_closed.store(true, Relaxed);
+        self.shared.flush_wanted.notify_one();
+        // The thread may have ended before; one group at most is being synced.
+        let _ = self.queue.send(Message::Stop);
+        if let Some(thread) = self.committer.lock().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Flushes when the log's thread asks for it, until the store is closed or gone.
+async fn flush_when_due(shared: Arc<Shared>, inner: std::sync::Weak<Inner>) {
+    loop {
+        shared.flush_wanted.notified().await;
+        if shared.is_closed.load(Relaxed) {
+            return;
+        }
+        let Some(inner) = inner.upgrade() else {
+            return;
+        };
+        match inner.flush().await {
+            Ok(flushed) => {
+                let segment = flushed.segment.as_ref();
+                tracing::debug!(
+                    segment.id = segment.map(|segment| segment.id.0),
+                    segment.samples = segment.map(|segment| segment.samples),
+                    segment.bytes = segment.map(|segment| segment.bytes),
+                    "flushed the head"
+                );
+            }
+            Err(FlushError::ShutDown) => return,
+            Err(error) => {
+                tracing::error!(%error, "cannot flush; trying again");
+                drop(inner);
+                tokio::time::sleep(FLUSH_RETRY).await;
+                shared.flush_wanted.notify_one();
+            }
+        }
+    }
+}
+
+/// What a record takes in memory at least.
+const MEMORY_MIN_BYTES: usize = 1024;
+
+fn check_columns(samples: &Samples<'_>) -> Result<(), AppendError> {
+    let (series, times, values) = (
+        samples.series.len(),
+        samples.time_unix_ms.len(),
+        samples.values.len(),
+    );
+    if series != times || series != values {
+        return Err(AppendError::UnequalColumns {
+            series,
+            times,
+            values,
+        });
+    }
+    Ok(())
+}
+
+/// Takes the samples whose times are acceptable.
+fn accept(
+    tenant: TenantId,
+    samples: &Samples<'_>,
+    received: Timestamp,
+    retention: Duration,
+) -> (Record, Rejected) {
+    let latest = (received + AHEAD_MAX).0;
+    let earliest = (received - retention).0;
+    let mut rejected = Rejected::default();
+    let mut record = Record {
+        tenant,
+        received,
+        definitions: Vec::new(),
+        usage: Vec::new(),
+        slots: Vec::with_capacity(samples.series.len()),
+        times_ms: Vec::with_capacity(samples.series.len()),
+        values: Vec::with_capacity(samples.series.len()),
+    };
+    let times = samples.time_unix_ms.iter();
+    for ((series, time), value) in samples.series.iter().zip(times).zip(samples.values) {
+        if *time > latest {
+            rejected.too_far_ahead += 1;
+        } else if *time < earliest {
+            rejected.too_old += 1;
+        } else {
+            record.slots.push(series.slot);
+            record.times_ms.push(*time);
+            record.values.push(*value);
+        }
+    }
+    (record, rejected)
+}
+
+fn check_limits(labels: &Labels, limits: &TenantLimits) -> Result<(), LimitReached> {
+    if labels.len() as u64 > u64::from(limits.labels_max) {
+        return Err(limit_reached(
+            Limit::Labels,
+            limits.labels_max,
+            labels,
+            None,
+        ));
+    }
+    for label in labels {
+        let checks = [
+            (
+                Limit::LabelNameBytes,
+                &label.name,
+                limits.label_name_max_bytes,
+            ),
+            (
+                Limit::LabelValueBytes,
+                &label.value,
+                limits.label_value_max_bytes,
+            ),
+        ];
+        for (limit, text, max) in checks {
+            if text.len() as u64 > u64::from(max) {
+                return Err(limit_reached(limit, max, labels, Some(&label.name)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn limit_reached(limit: Limit, max: u32, labels: &Labels, label: Option<&str>) -> LimitReached {
+    let cut = |text: &str| text.chars().take(100).collect();
+    LimitReached {
+        limit,
+        max: u64::from(max),
+        metric: cut(labels.metric_name().unwrap_or_default()),
+        label: label.map(cut),
     }
 }

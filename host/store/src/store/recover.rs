@@ -1,0 +1,210 @@
+//! Opens a store: checks the folder against the catalog and rebuilds the head from the log.
+
+use std::collections::HashSet;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use shoal_model::Timestamp;
+
+use super::flush::segment_folder;
+use super::shared::Shared;
+use super::{OpenError, Recovered};
+use crate::catalog::CatalogState;
+use crate::codec::{Malformed, Reader};
+use crate::head::SLOTS_MAX;
+use crate::log::Log;
+use crate::log::folder::{LogFolder, names};
+use crate::log::record::Record;
+use crate::options::StoreOptions;
+use crate::read::ReadError;
+
+/// A store's parts before its thread and task are started.
+pub(crate) struct Opened {
+    pub(crate) shared: Shared,
+    pub(crate) log: Log,
+    pub(crate) next_segment: u64,
+    pub(crate) lock: File,
+    pub(crate) recovered: Recovered,
+}
+
+/// Takes the folder for this process.
+pub(crate) fn lock_folder(folder: &Path) -> Result<File, OpenError> {
+    fs::create_dir_all(folder).map_err(io_error(folder))?;
+    let path = folder.join("lock");
+    let file = File::create(&path).map_err(io_error(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
+            folder: folder.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(OpenError::Io { path, error }),
+    }
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError + use<> {
+    let path = path.to_owned();
+    |error| OpenError::Io { path, error }
+}
+
+/// Refuses options that cannot work.
+pub(crate) fn check(options: &StoreOptions) -> Result<(), OpenError> {
+    let checks = [
+        (
+            "log_file_bytes",
+            options.log_file_bytes,
+            (64 << 10..=1 << 30).contains(&options.log_file_bytes)
+                && options.log_file_bytes.is_multiple_of(4096),
+            "a multiple of 4096 from 64 KiB to 1 GiB",
+        ),
+        (
+            "log_files_max",
+            u64::from(options.log_files_max),
+            (2..=10_000).contains(&options.log_files_max),
+            "from 2 to 10000",
+        ),
+        (
+            "series_max",
+            u64::from(options.series_max),
+            (1..SLOTS_MAX).contains(&options.series_max),
+            "from 1 to 67108863",
+        ),
+        (
+            "in_flight_max_bytes",
+            u64::from(options.in_flight_max_bytes),
+            options.in_flight_max_bytes > 0,
+            "at least 1",
+        ),
+        (
+            "head_samples_max",
+            options.head_samples_max,
+            (1..=1 << 30).contains(&options.head_samples_max),
+            "from 1 to 1073741824",
+        ),
+    ];
+    for (option, value, is_good, wanted) in checks {
+        if !is_good {
+            return Err(OpenError::BadOption {
+                option,
+                value,
+                wanted,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Reads everything there is. Blocks on the disk.
+pub(crate) fn open(
+    options: StoreOptions,
+    state: CatalogState,
+    now: Timestamp,
+    log_folder: Arc<dyn LogFolder>,
+    lock: File,
+) -> Result<Opened, OpenError> {
+    let folder = segment_folder(&options);
+    fs::create_dir_all(&folder).map_err(io_error(&folder))?;
+    check_segments(&folder, &state)?;
+    let shared = Shared::new(options, folder, now);
+    let mut recovered = Recovered {
+        segments: state.segments.len() as u64,
+        ..Recovered::default()
+    };
+    let options = &shared.options;
+    let (log, commits) = Log::open(
+        log_folder,
+        options.log_file_bytes,
+        options.log_files_max as usize,
+        state.log_position,
+        |_, payload| replay(&shared, payload, &mut recovered),
+    )?;
+    recovered.commits = commits;
+    if log.is_new() && state.log_position > 0 {
+        tracing::warn!(
+            log.position = state.log_position,
+            "the log's files are gone: what was in them and not yet in a segment is lost"
+        );
+    }
+    for tenant in shared.all_tenants() {
+        let mut head = tenant.head.write();
+        head.end_replay();
+        recovered.series += head.series_count() as u64;
+    }
+    shared.series.store(recovered.series, Relaxed);
+    // Only now: a catalog that does not belong to this folder has been noticed by its log.
+    recovered.orphans = remove_orphans(&shared.segment_folder, &state)?;
+    let next_segment = state.segments.iter().map(|segment| segment.id.0 + 1).max();
+    let mut segments: Vec<_> = state.segments.into_iter().map(Arc::new).collect();
+    segments.sort_by_key(|segment| (segment.end_sequence, segment.id));
+    *shared.segments.write() = segments;
+    Ok(Opened {
+        shared,
+        log,
+        next_segment: next_segment.unwrap_or(0),
+        lock,
+        recovered,
+    })
+}
+
+fn replay(shared: &Shared, payload: &[u8], recovered: &mut Recovered) -> Result<(), Malformed> {
+    let mut reader = Reader::new(payload);
+    while !reader.is_empty() {
+        let record = Record::decode(&mut reader)?;
+        let tenant = shared.tenant(record.tenant);
+        // All of the log is one epoch until the next flush.
+        let epoch = shared.gate.read().epoch;
+        let mut head = tenant.head.write();
+        if !head.has_room_for(record.slots.len()) {
+            return Err(Malformed("it has more samples than memory can hold"));
+        }
+        head.replay(&record, epoch, &shared.serials)?;
+        drop(head);
+        shared.note_samples(record.slots.len() as u64, record.received);
+        recovered.samples += record.slots.len() as u64;
+        recovered.usage += record.usage.len() as u64;
+        shared.add_usage(record.tenant, record.usage);
+    }
+    Ok(())
+}
+
+/// Every segment of the catalog has to be there, as long as it was.
+fn check_segments(folder: &Path, state: &CatalogState) -> Result<(), OpenError> {
+    for segment in &state.segments {
+        let path = folder.join(&segment.file_name);
+        let error = match fs::metadata(&path) {
+            Ok(metadata) if metadata.len() == segment.bytes => continue,
+            Ok(metadata) => ReadError::Damaged {
+                file: path,
+                section: "trailer",
+                offset: metadata.len(),
+                reason: format!(
+                    "it has {} bytes, the catalog says {}",
+                    metadata.len(),
+                    segment.bytes
+                ),
+            },
+            Err(error) => ReadError::Io { file: path, error },
+        };
+        return Err(OpenError::Segment(error));
+    }
+    Ok(())
+}
+
+fn remove_orphans(folder: &Path, state: &CatalogState) -> Result<u64, OpenError> {
+    let known: HashSet<&str> = state
+        .segments
+        .iter()
+        .map(|segment| &*segment.file_name)
+        .collect();
+    let mut removed = 0;
+    for name in names(folder).map_err(io_error(folder))? {
+        if !known.contains(&*name) {
+            let path: PathBuf = folder.join(name);
+            fs::remove_file(&path).map_err(io_error(&path))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
