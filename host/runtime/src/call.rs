@@ -193,6 +193,9 @@ pub enum CallError {
     /// The plugin answered against its contract.
     #[error("the plugin's answer breaks its contract: {0}")]
     BadAnswer(String),
+    /// A function of the plugin has other types than the contract; loading finds it, no later call does.
+    #[error("the plugin does not fit its contract: {0}")]
+    WrongTypes(String),
     /// There is no room to run it now; a fault of nobody, try again.
     #[error("no room to run the plugin: {running} calls are running, waited {waited:?}")]
     Busy {
@@ -221,6 +224,7 @@ impl CallError {
             CallError::Limit(_)
             | CallError::Panicked { .. }
             | CallError::Trapped { .. }
+            | CallError::WrongTypes(_)
             | CallError::BadAnswer(_) => true,
             CallError::Failed(_)
             | CallError::Busy { .. }
@@ -246,6 +250,7 @@ impl CallError {
             CallError::Panicked { .. } => "panicked",
             CallError::Trapped { .. } => "trapped",
             CallError::BadAnswer(_) => "bad-answer",
+            CallError::WrongTypes(_) => "wrong-types",
             CallError::Busy { .. } => "busy",
             CallError::DeadlinePassed => "deadline-passed",
             CallError::WrongKind { .. } => "wrong-kind",

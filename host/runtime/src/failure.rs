@@ -9,6 +9,7 @@ use wasmtime_wasi::{I32Exit, ResourceTableError};
 
 use crate::bindings::shoal::plugin::types as wit;
 use crate::call::{CallError, Failure, FailureDetail, LimitExceeded, LimitKind, cut};
+use crate::link::WrongTypes;
 use crate::slots::NoSlot;
 use crate::state::State;
 
@@ -53,6 +54,9 @@ pub(crate) fn classify(error: &wasmtime::Error, store: &Store<State>, cpu: Durat
             running: 0,
             waited: Duration::ZERO,
         };
+    }
+    if error.downcast_ref::<WrongTypes>().is_some() {
+        return CallError::WrongTypes(cause);
     }
     let panic = state.log().panic_message();
     if let Some(wanted) = state.memory.denied_bytes()

@@ -1,7 +1,7 @@
 //! Linking: a plugin gets what it was granted; the rest is not there.
 
 use shoal_model::grant::{CapabilityKind, Grants, Kind};
-use wasmtime::component::{HasSelf, InstancePre, Linker};
+use wasmtime::component::{HasSelf, Instance, InstancePre, Linker};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
@@ -11,7 +11,10 @@ use wasmtime_wasi::random::WasiRandom;
 
 use crate::bindings::exports::shoal::plugin as exports;
 use crate::bindings::shoal::plugin as imports;
+use crate::call::cut;
 use crate::state::State;
+
+const REASON_MAX_BYTES: usize = 1000;
 
 /// Which capabilities are linked. Everything else is linked for every plugin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -108,11 +111,26 @@ impl Linked {
     /// Makes an instance, running its start-up code, and finds its functions.
     pub(crate) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Guest> {
         let instance = self.pre.instantiate_async(&mut *store).await?;
+        self.functions(store, &instance)
+            .map_err(|e| WrongTypes(reason(&e)).into())
+    }
+
+    fn functions(&self, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<Guest> {
         Ok(match &self.export {
-            Export::Receiver(export) => Guest::Receiver(export.load(store, &instance)?),
-            Export::Check(export) => Guest::Check(export.load(store, &instance)?),
-            Export::Channel(export) => Guest::Channel(export.load(store, &instance)?),
-            Export::BillingRule(export) => Guest::BillingRule(export.load(store, &instance)?),
+            Export::Receiver(export) => Guest::Receiver(export.load(store, instance)?),
+            Export::Check(export) => Guest::Check(export.load(store, instance)?),
+            Export::Channel(export) => Guest::Channel(export.load(store, instance)?),
+            Export::BillingRule(export) => Guest::BillingRule(export.load(store, instance)?),
         })
     }
+}
+
+/// An exported function has other parameters or results than the contract.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct WrongTypes(String);
+
+/// The chain of causes in one line.
+pub(crate) fn reason(error: &wasmtime::Error) -> String {
+    cut(format!("{error:#}").replace('\n', " "), REASON_MAX_BYTES)
 }

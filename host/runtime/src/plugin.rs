@@ -13,12 +13,12 @@ use shoal_model::{Digest, InstallationId};
 use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 
-use crate::call::cut;
+use crate::call::CallError;
 use crate::egress::allow::{AllowList, BadDestination};
 use crate::engine::Determinism;
 use crate::inspect::{Inspection, capability_of, inspect};
 use crate::installed::{Installed, InstalledParts};
-use crate::link::{Linked, Shape};
+use crate::link::{Linked, Shape, reason};
 use crate::manifest::Manifest;
 use crate::refusal::Refusal;
 use crate::run;
@@ -26,7 +26,6 @@ use crate::runtime::{Inner, determinism};
 use crate::settings::{InvalidSettings, Settings};
 use crate::state::{FixedWorld, Parts};
 
-const REASON_MAX_BYTES: usize = 1000;
 /// Of all slots, the part that one installation may use at a time, so that it cannot starve others.
 const INSTALLATION_SHARE: usize = 4;
 
@@ -238,8 +237,8 @@ impl Plugin {
         )
         .await
         .map_err(|failed| match failed {
-            run::StartFailed::Call(error) => Refusal::CannotStart(error.to_string()),
-            run::StartFailed::Types(reason) => Refusal::Incompatible { kind, reason },
+            CallError::WrongTypes(reason) => Refusal::Incompatible { kind, reason },
+            error => Refusal::CannotStart(error.to_string()),
         })
     }
 }
@@ -272,11 +271,6 @@ fn incompatible(kind: Kind, error: &wasmtime::Error) -> Refusal {
         kind,
         reason: reason(error),
     }
-}
-
-/// The chain of causes in one line.
-pub(crate) fn reason(error: &wasmtime::Error) -> String {
-    cut(format!("{error:#}").replace('\n', " "), REASON_MAX_BYTES)
 }
 
 fn allow(

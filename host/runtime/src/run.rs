@@ -124,23 +124,15 @@ impl Live {
     }
 }
 
-/// Why a component did not start.
-pub(crate) enum StartFailed {
-    /// Its start-up code failed or used too much.
-    Call(CallError),
-    /// Its functions have other types than the contract.
-    Types(String),
-}
-
 /// Instantiates a component once and throws the instance away.
 pub(crate) async fn start_once(
     machine: &Machine,
     linked: &Linked,
     parts: Parts,
     options: &RuntimeOptions,
-) -> Result<(), StartFailed> {
+) -> Result<(), CallError> {
     let slot = machine.slots.admit(options.admission_wait).await;
-    let slot = slot.map_err(|none| StartFailed::Call(failure::busy(none)))?;
+    let slot = slot.map_err(failure::busy)?;
     let time = parts.limits.wall;
     let mut live = Live::new(machine, slot, parts);
     let (outcome, _) = live
@@ -151,11 +143,5 @@ pub(crate) async fn start_once(
             Box::new(|_, _| Box::pin(async { Ok(()) })),
         )
         .await;
-    outcome.map_err(|error| match error {
-        // Nothing but types is left that fails without a trap.
-        CallError::Trapped { message, backtrace } if backtrace.is_empty() => {
-            StartFailed::Types(message)
-        }
-        error => StartFailed::Call(error),
-    })
+    outcome
 }

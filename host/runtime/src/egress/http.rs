@@ -31,7 +31,7 @@ use crate::log::CallLog;
 const FIRST_BYTE_MAX: Duration = Duration::from_secs(30);
 /// Longest wait between two parts of an answer.
 const BETWEEN_BYTES_MAX: Duration = Duration::from_secs(10);
-/// Head of an answer, in bytes; common servers send 8 KiB at most.
+/// Head of an answer, in bytes, give or take one read; common servers send 8 KiB at most.
 const HEAD_MAX_BYTES: usize = 64 << 10;
 /// Headers of an answer.
 const HEADERS_MAX: usize = 100;

@@ -1,0 +1,13 @@
+//! Plugins of every kind and every sort of misbehaviour, against the public interface of the crate.
+//!
+//! Guests are written in the WebAssembly text format (`guests/*.wat`) and made into components here, so that
+//! these tests need no other toolchain.
+#![expect(clippy::unwrap_used, reason = "a test says what failed by failing")]
+
+mod contract;
+mod determinism;
+mod grants;
+mod limits;
+mod loading;
+mod receivers;
+mod support;
