@@ -5,6 +5,7 @@
 
 mod client;
 mod output;
+mod plugin;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,6 +67,9 @@ enum Command {
     /// API keys of a tenant.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Plugins: add, approve, enable for a tenant.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
 }
 
 #[derive(Subcommand)]
@@ -143,6 +147,7 @@ async fn run(cli: Cli, output: Output) -> anyhow::Result<()> {
         }
         Command::Tenant(command) => tenant(Client::new(&cli.server)?, command, output).await,
         Command::Key(command) => key(Client::new(&cli.server)?, command, output).await,
+        Command::Plugin(command) => plugin::run(&cli.server, command, output).await,
     }
 }
 

@@ -5,7 +5,9 @@
 
 mod caller;
 mod error;
+mod installations;
 mod keys;
+mod plugins;
 mod tenants;
 
 use std::sync::Arc;
@@ -57,10 +59,15 @@ impl Route {
 
 /// Every route of the API.
 pub fn routes() -> Vec<Route> {
-    [tenants::routes(), keys::routes()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        tenants::routes(),
+        keys::routes(),
+        plugins::routes(),
+        installations::routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The service of the API's port.

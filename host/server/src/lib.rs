@@ -12,6 +12,7 @@ pub mod db;
 pub mod http;
 pub mod ingest;
 pub mod observe;
+pub mod plugins;
 pub mod random;
 pub mod secrets;
 pub mod serve;

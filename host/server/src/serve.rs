@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use shoal_model::{TenantId, Timestamp};
+use shoal_runtime::{Runtime, RuntimeOptions};
 use tokio::net::TcpListener;
 
 use crate::app::App;
@@ -21,6 +22,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::observe::Observe;
+use crate::plugins::PluginRegistry;
+use crate::secrets::SecretBox;
 use crate::task::{Stop, Tasks};
 
 /// How long requests and background work may take to end.
@@ -48,13 +51,20 @@ pub async fn run(config: Config) -> Result<()> {
     addresses.write(&config.data)?;
     tracing::info!(http = %addresses.http, database = db.name(), "listening");
 
+    let plugins = Arc::new(plugins(&config, &db)?);
+    plugins.reload().await?;
+    let tasks = Tasks::new();
+    tasks.spawn("plugin watcher", {
+        let plugins = plugins.clone();
+        |stop| plugins.watch(stop)
+    });
     let app = Arc::new(App {
         config,
         db: db.clone(),
+        plugins,
         clock,
         observe: Observe::default(),
     });
-    let tasks = Tasks::new();
     let router = crate::http::router(app.clone());
     tasks.spawn("http", |stop| serve_http(listener, router, stop));
 
@@ -136,6 +146,23 @@ async fn bootstrap(db: &Db, data: &Path, now: Timestamp) -> Result<()> {
         .await?;
     tracing::info!(file = %path.display(), "made the operator's first API key");
     Ok(())
+}
+
+fn plugins(config: &Config, db: &Db) -> Result<PluginRegistry> {
+    let allow_private = config
+        .allow_private
+        .iter()
+        .map(|cidr| cidr.parse())
+        .collect::<Result<_, _>>()?;
+    let runtime = Runtime::new(RuntimeOptions {
+        allow_private,
+        ..RuntimeOptions::default()
+    })?;
+    Ok(PluginRegistry::new(
+        runtime,
+        db.clone(),
+        SecretBox::open(&config.data)?,
+    ))
 }
 
 async fn listen(what: &str, address: SocketAddr) -> Result<TcpListener> {

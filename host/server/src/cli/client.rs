@@ -44,6 +44,24 @@ impl Client {
         self.send(Method::POST, path, Some(body)).await
     }
 
+    pub(super) async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
+        self.send(Method::PATCH, path, Some(body)).await
+    }
+
+    /// Posts bytes as they are.
+    pub(super) async fn upload(&self, path: &str, body: Vec<u8>) -> Result<Value> {
+        let request = self
+            .http
+            .post(format!("{}{path}", self.server))
+            .bearer_auth(&self.key);
+        self.answer(
+            request
+                .header("content-type", "application/wasm")
+                .body(body),
+        )
+        .await
+    }
+
     pub(super) async fn delete(&self, path: &str) -> Result<Value> {
         self.send(Method::DELETE, path, None).await
     }
@@ -57,6 +75,10 @@ impl Client {
             Some(body) => request.json(body),
             None => request,
         };
+        self.answer(request).await
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Value> {
         let response = request
             .send()
             .await

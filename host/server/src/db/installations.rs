@@ -106,6 +106,26 @@ pub struct NewInstallation {
     pub interval_ms: Option<i64>,
 }
 
+impl NewInstallation {
+    /// As it would be read back.
+    pub fn as_row(&self, tenant: TenantId) -> InstallationRow {
+        InstallationRow {
+            tenant_id: tenant.0,
+            id: self.id.to_string(),
+            name: self.name.clone(),
+            plugin_id: self.plugin_id.clone(),
+            kind: self.kind.clone(),
+            pinned_digest: self.pinned_digest.clone(),
+            settings: Value::Object(self.settings.clone()).to_string(),
+            grants: self.grants.as_ref().map(plugins::grants_text),
+            is_enabled: i64::from(self.is_enabled),
+            interval_ms: self.interval_ms,
+            created_at_ms: 0,
+            revision: 0,
+        }
+    }
+}
+
 impl TenantDb {
     /// Stores an installation, new or changed; secrets that it does not name are deleted.
     ///

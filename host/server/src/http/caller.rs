@@ -37,6 +37,18 @@ impl Caller {
         )))
     }
 
+    /// The data of the tenant that an operator acts for; without one, the caller's own.
+    pub async fn acting_for(
+        &self,
+        app: &App,
+        tenant: Option<String>,
+    ) -> Result<TenantDb, ApiError> {
+        match tenant {
+            Some(key) => self.tenant_named(app, &key).await.map(|(_, db)| db),
+            None => Ok(self.db.clone()),
+        }
+    }
+
     /// The data of the tenant that a path names: the caller's own, or for the operator any.
     pub async fn tenant_named(&self, app: &App, key: &str) -> Result<(Tenant, TenantDb), ApiError> {
         if key == self.tenant.key {
