@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shoal_sdk::check::{Check, Outcome, Status};
-use shoal_sdk::http::{Request, Response};
+use shoal_sdk::http::{HttpError, Request, Response, Scheme, Url};
 use shoal_sdk::net::{self, NetError, PeerCertificate};
 use shoal_sdk::{Context, Failure};
 
@@ -23,6 +23,7 @@ struct Settings {
     request_body: String,
     #[serde(default)]
     headers: BTreeMap<String, String>,
+    token: Option<String>,
     expected_status: Option<u16>,
     #[serde(default)]
     contains: String,
@@ -43,6 +44,10 @@ impl Check for HttpCheck {
         let start = Instant::now();
         let answer = settings.request().send();
         let took = start.elapsed();
+        if let Err(error @ (HttpError::Denied(_) | HttpError::Invalid(_))) = answer {
+            // Nobody was asked, so nothing is known of the target.
+            return Err(error.into());
+        }
         let mut findings = match &answer {
             Ok(response) => settings.judge(response, took),
             Err(error) => vec![(
@@ -50,7 +55,11 @@ impl Check for HttpCheck {
                 format!("{} cannot be asked: {error}", settings.url),
             )],
         };
-        let certificate = settings.certificate();
+        let certificate = match &answer {
+            // Where nobody answered, another connection would only wait once more.
+            Ok(_) | Err(HttpError::Tls(_)) => settings.certificate(),
+            Err(_) => None,
+        };
         findings.extend(
             certificate
                 .as_ref()
@@ -78,9 +87,13 @@ shoal_sdk::export_check!(HttpCheck);
 
 impl Settings {
     fn request(&self) -> Request {
-        let request = Request::new(&self.method, &self.url)
+        let mut request = Request::new(&self.method, &self.url)
+            .header("user-agent", "Shoal-HTTP-Check")
             .timeout(Duration::from_millis(self.timeout_ms))
-            .body(self.request_body.clone());
+            .body(self.request_body.as_str());
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
         self.headers.iter().fold(request, |request, (name, value)| {
             request.header(name, value)
         })
@@ -129,20 +142,9 @@ impl Settings {
 
     /// The certificate of the address; `None` when it has none because it is not TLS.
     fn certificate(&self) -> Option<Result<PeerCertificate, NetError>> {
-        let authority = self
-            .url
-            .strip_prefix("https://")?
-            .split(['/', '?', '#'])
-            .next()?;
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
-            _ => (authority, 443),
-        };
-        Some(net::tls_certificate(
-            host,
-            port,
-            Duration::from_millis(self.timeout_ms),
-        ))
+        let url = Url::parse(&self.url).ok()?;
+        let timeout = Duration::from_millis(self.timeout_ms);
+        (url.scheme == Scheme::Https).then(|| net::tls_certificate(&url.host, url.port, timeout))
     }
 
     fn judge_certificate(
@@ -152,7 +154,7 @@ impl Settings {
     ) -> Option<(Status, String)> {
         let certificate = match seen {
             Ok(certificate) => certificate,
-            // Whatever keeps a handshake from happening has kept the request from it too, and is told there.
+            // Whatever keeps a handshake from succeeding has kept the request from it too, and is told there.
             Err(error) => {
                 shoal_sdk::log::warn!("no certificate: {error:?}");
                 return None;
@@ -166,13 +168,12 @@ impl Settings {
         } else {
             return None;
         };
-        Some((
-            status,
-            format!(
-                "the certificate of {} has {days} days left",
-                certificate.subject
-            ),
-        ))
+        let subject = &certificate.subject;
+        let sentence = match days {
+            ..0 => format!("the certificate of {subject} expired {} days ago", -days),
+            _ => format!("the certificate of {subject} has {days} days left"),
+        };
+        Some((status, sentence))
     }
 }
 
@@ -222,7 +223,6 @@ fn three_days() -> i64 {
 mod tests {
     use super::*;
     use shoal_sdk::double::FakeHost;
-    use shoal_sdk::http::HttpError;
 
     fn settings(json: &str) -> Settings {
         shoal_sdk::parse_settings(json).expect("good settings")
@@ -279,6 +279,35 @@ mod tests {
         let outcome = run(r#"{"url":"http://h/"}"#);
         assert_eq!(outcome.summary, "http://h/ cannot be asked: timed out");
         assert_eq!(outcome.value("http_check_up"), Some(0.0));
+    }
+
+    #[test]
+    fn what_could_not_be_asked_is_no_outcome() {
+        let _host = FakeHost::new().http(|_| Err(HttpError::Denied("not granted".into())));
+        let failure = HttpCheck::run(&context(), settings(r#"{"url":"http://h/"}"#));
+        assert_eq!(failure.expect_err("a failure").code(), "denied");
+    }
+
+    #[test]
+    fn a_failed_handshake_is_told_with_the_certificate_behind_it() {
+        let _host = FakeHost::new()
+            .http(|_| Err(HttpError::Tls("the certificate is not trusted".into())))
+            .certificate(|_, _| {
+                Ok(PeerCertificate {
+                    subject: "CN=h".into(),
+                    issuer: "CN=ca".into(),
+                    not_before_unix_ms: 0,
+                    not_after_unix_ms: now_ms() - 60_000,
+                    trusted: false,
+                })
+            });
+        let outcome = run(r#"{"url":"https://[::1]:8443/"}"#);
+        assert_eq!(
+            outcome.summary,
+            "https://[::1]:8443/ cannot be asked: TLS failed: the certificate is not trusted; \
+             the certificate of CN=h expired 1 days ago"
+        );
+        assert!(outcome.value("http_check_certificate_expiry_seconds") < Some(0.0));
     }
 
     #[test]

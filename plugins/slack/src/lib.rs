@@ -41,22 +41,14 @@ shoal_sdk::export_channel!(Slack);
 
 /// What Slack's answer means. Source: "Sending messages using incoming webhooks", errors.
 fn judge(response: &Response) -> Result<Receipt, Failure> {
-    let status = response.status();
-    let message = format!(
-        "Slack answered {status}: {}",
-        response.text().chars().take(200).collect::<String>()
-    );
-    match status {
-        200..=299 => Ok(Receipt {
-            summary: status.to_string(),
-        }),
-        // The address is the credential: a revoked one is 403 or 404.
-        401 | 403 | 404 | 410 => Err(Failure::unauthenticated("webhook-refused", message)),
-        408 | 425 | 429 | 500..=599 => Err(match response.retry_after() {
-            Some(after) => Failure::retry_after("slack-busy", message, after),
-            None => Failure::retry("slack-busy", message),
-        }),
-        _ => Err(Failure::rejected("slack-refused", message)),
+    match response.status() {
+        // The address is the credential: a revoked one is not found.
+        status @ (404 | 410) => {
+            let text: String = response.text().chars().take(200).collect();
+            let message = format!("the webhook is gone, Slack answered {status}: {text}");
+            Err(Failure::unauthenticated("webhook-refused", message))
+        }
+        _ => Receipt::from_response(response),
     }
 }
 
@@ -195,7 +187,7 @@ mod tests {
         assert!(matches!(outcome(400), Err(Failure::Rejected(_))));
         assert_eq!(
             outcome(400).expect_err("refused").message(),
-            "Slack answered 400: no_service"
+            "the receiver answered 400: no_service"
         );
     }
 }

@@ -3,11 +3,15 @@
 //! A `2xx` answer is a receipt. What may pass (408, 425, 429, 5xx, no connection) is tried again, with the
 //! same `Idempotency-Key`; a refused credential and every other answer are not.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::{Value, json};
-use shoal_sdk::channel::{Channel, Comparison, Notification, Receipt, Severity, Trigger};
-use shoal_sdk::http::{Request, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::{Map, Value, json};
+use sha2::Sha256;
+use shoal_sdk::channel::{Alert, Channel, Comparison, Notification, Receipt, Severity, Trigger};
+use shoal_sdk::http::Request;
 use shoal_sdk::{Context, Failure};
 
 struct Webhook;
@@ -18,7 +22,11 @@ struct Settings {
     #[serde(default)]
     memo: String,
     token: Option<String>,
+    signing_secret: Option<String>,
 }
+
+/// Below the 10 seconds that a channel has, so that a slow receiver is a clear answer.
+const TIMEOUT: Duration = Duration::from_secs(8);
 
 impl Channel for Webhook {
     type Settings = Settings;
@@ -28,49 +36,64 @@ impl Channel for Webhook {
         notification: Notification,
         settings: Settings,
     ) -> Result<Receipt, Failure> {
+        let body = body(&notification, &settings.memo).to_string();
         let mut request = Request::post(&settings.url)
             .header("content-type", "application/json")
+            .header("user-agent", "Shoal-Webhook")
             .header("idempotency-key", &ctx.idempotency_key)
-            .body(body(&notification, &settings.memo).to_string())
-            .timeout(Duration::from_secs(8));
+            .body(body.as_str())
+            .timeout(TIMEOUT);
+        if let Some(traceparent) = &ctx.traceparent {
+            request = request.header("traceparent", traceparent);
+        }
         if let Some(token) = &settings.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        judge(&request.send()?)
+        if let Some(key) = &settings.signing_secret {
+            request = signed(request, key, &ctx.idempotency_key, now_seconds(), &body)?;
+        }
+        Receipt::from_response(&request.send()?)
     }
 }
 
 shoal_sdk::export_channel!(Webhook);
 
-/// What an answer means for the delivery.
-fn judge(response: &Response) -> Result<Receipt, Failure> {
-    let status = response.status();
-    let message = format!("the receiver answered {status}");
-    match status {
-        200..=299 => Ok(Receipt {
-            summary: status.to_string(),
-        }),
-        401 | 403 => Err(Failure::unauthenticated("peer-refused", message)),
-        408 | 425 | 429 | 500..=599 => Err(match response.retry_after() {
-            Some(after) => Failure::retry_after("peer-busy", message, after),
-            None => Failure::retry("peer-busy", message),
-        }),
-        _ => Err(Failure::rejected("peer-refused", message)),
-    }
+/// Signs a delivery after the Standard Webhooks specification, so that its receiver can trust it.
+fn signed(
+    request: Request,
+    key: &str,
+    id: &str,
+    unix_seconds: u64,
+    body: &str,
+) -> Result<Request, Failure> {
+    let wrong = |_| {
+        let what = "setting `signing_secret`: must be whsec_ and the key in base64";
+        Failure::rejected("bad-settings", what)
+    };
+    let key = key.strip_prefix("whsec_").unwrap_or(key);
+    let key = BASE64.decode(key).map_err(wrong)?;
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");
+    mac.update(format!("{id}.{unix_seconds}.{body}").as_bytes());
+    let signature = BASE64.encode(mac.finalize().into_bytes());
+    Ok(request
+        .header("webhook-id", id)
+        .header("webhook-timestamp", unix_seconds.to_string())
+        .header("webhook-signature", format!("v1,{signature}")))
 }
 
-/// The body of Mackerel's webhook, event `alert`.
+/// The body of Mackerel's webhook: event `alert`, or `sample` for a test.
 fn body(notification: &Notification, memo: &str) -> Value {
     let (alert, monitor) = (&notification.alert, &notification.monitor);
-    let labels: serde_json::Map<String, Value> = alert
-        .labels
-        .iter()
-        .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
-        .collect();
-    let name = labels
-        .get("__name__")
-        .and_then(Value::as_str)
-        .unwrap_or(&monitor.name);
+    if alert.trigger == Trigger::Test {
+        return json!({
+            "orgName": notification.organization,
+            "event": "sample",
+            "message": alert.message,
+            "imageUrl": null,
+        });
+    }
+    let (metric, labels) = metric(alert);
+    let metric = metric.unwrap_or(&monitor.name);
     json!({
         "orgName": notification.organization,
         "event": "alert",
@@ -78,7 +101,7 @@ fn body(notification: &Notification, memo: &str) -> Value {
         "message": alert.message,
         "memo": if memo.is_empty() { monitor.memo.as_str() } else { memo },
         "imageUrl": null,
-        "metric": { "name": name, "labels": labels },
+        "metric": { "name": metric, "labels": labels },
         "alert": {
             "id": alert.id,
             "status": status(alert.severity),
@@ -89,9 +112,10 @@ fn body(notification: &Notification, memo: &str) -> Value {
             "openedAt": seconds(alert.opened_unix_ms),
             "closedAt": alert.closed_unix_ms.map(seconds),
             "statusChangedAt": seconds(alert.changed_unix_ms),
+            // Milliseconds, unlike the others; Mackerel keeps it for old receivers.
             "createdAt": alert.opened_unix_ms,
             "monitorName": monitor.name,
-            "metricLabel": name,
+            "metricLabel": metric,
             "metricValue": alert.value,
             "criticalThreshold": monitor.critical,
             "warningThreshold": monitor.warning,
@@ -101,6 +125,19 @@ fn body(notification: &Notification, memo: &str) -> Value {
             }),
         },
     })
+}
+
+/// Name and labels of what the alert is about; a check's alert has no metric name.
+fn metric(alert: &Alert) -> (Option<&str>, Map<String, Value>) {
+    let mut labels = Map::new();
+    let mut metric = None;
+    for (name, value) in &alert.labels {
+        match name.as_str() {
+            "__name__" => metric = Some(value.as_str()),
+            _ => drop(labels.insert(name.clone(), Value::from(value.as_str()))),
+        }
+    }
+    (metric, labels)
 }
 
 fn status(severity: Severity) -> &'static str {
@@ -117,6 +154,7 @@ fn trigger(trigger: Trigger) -> &'static str {
         Trigger::Monitor => "monitor",
         Trigger::ManualClose => "manual close",
         Trigger::MonitorDeleted => "delete monitor",
+        // Never sent with event `alert`.
         Trigger::Test => "test",
     }
 }
@@ -125,11 +163,17 @@ fn seconds(unix_ms: i64) -> i64 {
     unix_ms.div_euclid(1000)
 }
 
+fn now_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shoal_sdk::channel::{Alert, Monitor};
+    use shoal_sdk::channel::Monitor;
     use shoal_sdk::double::FakeHost;
+    use shoal_sdk::http::Response;
 
     fn notification() -> Notification {
         Notification {
@@ -190,7 +234,7 @@ mod tests {
         assert_eq!(body["memo"], "see the runbook");
         assert_eq!(
             body["metric"],
-            json!({"name":"load","labels":{"__name__":"load","host":"web-1"}})
+            json!({"name":"load","labels":{"host":"web-1"}})
         );
         assert_eq!(body["alert"]["status"], "critical");
         assert_eq!(body["alert"]["isOpen"], true);
@@ -202,25 +246,59 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_decides_what_happens_next() {
-        let outcome = |status| deliver(r#"{"url":"http://h/"}"#, Response::new(status)).0;
-        for status in [408, 425, 429, 500, 503] {
-            assert!(
-                matches!(outcome(status), Err(Failure::Retry(_))),
-                "{status}"
-            );
-        }
-        assert!(matches!(outcome(401), Err(Failure::Unauthenticated(_))));
-        for status in [301, 400, 404, 410] {
-            assert!(
-                matches!(outcome(status), Err(Failure::Rejected(_))),
-                "{status}"
-            );
-        }
-        let busy = Response::new(429).with_header("retry-after", "7");
-        let Err(Failure::Retry(retry)) = deliver(r#"{"url":"http://h/"}"#, busy).0 else {
-            panic!("no retry")
-        };
-        assert_eq!(retry.after_ms, Some(7000));
+    fn a_test_is_mackerels_sample() {
+        let mut test = notification();
+        test.alert.trigger = Trigger::Test;
+        assert_eq!(
+            body(&test, ""),
+            json!({"orgName":"Acme","event":"sample","message":"load is 7","imageUrl":null})
+        );
+    }
+
+    #[test]
+    fn a_closed_alert_says_when() {
+        let mut closed = notification();
+        closed.alert.severity = Severity::Ok;
+        closed.alert.previous = Severity::Critical;
+        closed.alert.trigger = Trigger::MonitorDeleted;
+        closed.alert.closed_unix_ms = Some(61_999);
+        let alert = &body(&closed, "")["alert"];
+        assert_eq!(alert["isOpen"], false);
+        assert_eq!(alert["closedAt"], 61);
+        assert_eq!(alert["status"], "ok");
+        assert_eq!(alert["trigger"], "delete monitor");
+    }
+
+    #[test]
+    fn the_settings_memo_goes_before_the_monitors() {
+        assert_eq!(body(&notification(), "call Ann")["memo"], "call Ann");
+    }
+
+    /// The example of the specification's reference implementations.
+    #[test]
+    fn a_signature_is_that_of_standard_webhooks() {
+        let key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+        let text = r#"{"test": 2432232314}"#;
+        let request = signed(Request::post("http://h/"), key, id, 1_614_265_330, text);
+        let request = request.expect("signed");
+        assert_eq!(request.header_value("webhook-id"), Some(id));
+        assert_eq!(
+            request.header_value("webhook-timestamp"),
+            Some("1614265330")
+        );
+        assert_eq!(
+            request.header_value("webhook-signature"),
+            Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=")
+        );
+    }
+
+    #[test]
+    fn a_secret_that_is_not_base64_is_refused_by_name() {
+        let settings = r#"{"url":"http://h/","signing_secret":"whsec_%"}"#;
+        let (receipt, requests) = deliver(settings, Response::new(200));
+        let failure = receipt.expect_err("refused");
+        assert!(failure.message().contains("signing_secret"), "{failure:?}");
+        assert_eq!(requests, []);
     }
 }
