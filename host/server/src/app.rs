@@ -1,11 +1,16 @@
 //! What the parts of one process share.
 
+use std::sync::Arc;
+
+use shoal_store::Store;
+use tokio::sync::Notify;
+
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::observe::Observe;
 use crate::plugins::PluginRegistry;
-use std::sync::Arc;
+use crate::telemetry::Telemetry;
 
 /// The state that handlers and background work are given, behind an `Arc`.
 pub struct App {
@@ -15,8 +20,14 @@ pub struct App {
     pub db: Db,
     /// Which plugins run for whom.
     pub plugins: Arc<PluginRegistry>,
+    /// The samples of all tenants.
+    pub store: Store,
+    /// The way of engines to samples.
+    pub telemetry: Telemetry,
     /// The time.
     pub clock: Clock,
     /// Shoal's own metrics.
-    pub observe: Observe,
+    pub observe: Arc<Observe>,
+    /// Rung when an alert changed, so that people are told at once instead of at the next run.
+    pub to_tell: Notify,
 }

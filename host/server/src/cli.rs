@@ -4,8 +4,10 @@
 //! Exit codes: 0 done, 1 it did not work, 2 the command line is wrong.
 
 mod client;
+mod job;
 mod output;
 mod plugin;
+mod query;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -9,20 +9,28 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use shoal_model::Timestamp;
 
 /// Tells the time: the system's, or one that a test moves.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Clock(Source);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 enum Source {
-    #[default]
-    System,
+    /// Ahead of the system's clock by so many milliseconds.
+    System {
+        ahead_ms: i64,
+    },
     Manual(Arc<AtomicI64>),
 }
 
 impl Clock {
     /// The system's clock.
     pub fn system() -> Clock {
-        Clock(Source::System)
+        Clock::system_ahead(Duration::ZERO)
+    }
+
+    /// The system's clock, ahead by a constant: a rehearsal of what will be, such as the end of a month.
+    pub fn system_ahead(by: Duration) -> Clock {
+        let ahead_ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        Clock(Source::System { ahead_ms })
     }
 
     /// A clock that stands at `now` until it is moved. Its clones move with it.
@@ -33,9 +41,10 @@ impl Clock {
     /// The time now, UTC.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System => {
+            Source::System { ahead_ms } => {
                 let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-                Timestamp(since_epoch.map_or(0, |duration| duration.as_millis() as i64))
+                let now = since_epoch.map_or(0, |duration| duration.as_millis() as i64);
+                Timestamp(now.saturating_add(*ahead_ms))
             }
             Source::Manual(now) => Timestamp(now.load(Ordering::SeqCst)),
         }

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -23,6 +24,21 @@ pub struct Config {
     pub otlp_grpc: SocketAddr,
     /// Networks (CIDR) that plugins may reach although they are private.
     pub allow_private: Vec<String>,
+    /// How far the server's clock is ahead of the system's; zero but in rehearsals.
+    pub clock_ahead: Duration,
+    /// In which currency statements are.
+    pub currency: Currency,
+    /// Where people reach this server, for links in notifications; empty when nobody said.
+    pub public_url: String,
+}
+
+/// A currency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Currency {
+    /// ISO 4217, such as `JPY`.
+    pub code: String,
+    /// Digits after the point that amounts have.
+    pub digits: u8,
 }
 
 /// The configuration file. Every key is optional.
@@ -40,6 +56,21 @@ pub struct File {
     /// `[network]`
     #[serde(default)]
     pub network: NetworkSection,
+    /// `[billing]`
+    #[serde(default)]
+    pub billing: BillingSection,
+    /// Where people reach this server, such as `https://shoal.example.com`.
+    pub public_url: Option<String>,
+}
+
+/// `[billing]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BillingSection {
+    /// ISO 4217 code [default: JPY].
+    pub currency: Option<String>,
+    /// Digits after the point that amounts have [default: 0].
+    pub currency_digits: Option<u8>,
 }
 
 /// `[database]`
@@ -119,6 +150,14 @@ pub struct Overrides {
         value_delimiter = ','
     )]
     pub allow_private: Vec<String>,
+    /// Rehearse: run this many seconds ahead of the system's clock.
+    #[arg(
+        long,
+        env = "SHOAL_CLOCK_AHEAD_SECONDS",
+        value_name = "SECONDS",
+        hide = true
+    )]
+    pub clock_ahead_seconds: Option<u64>,
 }
 
 impl Config {
@@ -158,6 +197,12 @@ impl Config {
                 .or(file.listen.otlp_grpc)
                 .unwrap_or(local(4317)),
             allow_private,
+            clock_ahead: Duration::from_secs(flags.clock_ahead_seconds.unwrap_or(0)),
+            currency: Currency {
+                code: file.billing.currency.unwrap_or_else(|| "JPY".to_owned()),
+                digits: file.billing.currency_digits.unwrap_or(0),
+            },
+            public_url: file.public_url.unwrap_or_default(),
             data,
         }
     }

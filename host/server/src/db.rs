@@ -87,14 +87,21 @@ macro_rules! sql {
     };
 }
 
+pub mod alerts;
+mod catalog;
 mod dialect;
 pub mod installations;
+pub mod jobs;
 mod migrate;
+pub mod monitors;
+pub mod notifications;
 pub mod plugins;
+pub mod statements;
 pub mod system;
 pub mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod usage;
 
 pub use system::System;
 

@@ -3,12 +3,20 @@
 //! Every route stands in [`routes`], with who may call it; the router, the OpenAPI document and the test
 //! that walks every route as the wrong tenant are made from that one list.
 
+mod alerts;
 mod caller;
 mod error;
 mod installations;
+mod jobs;
 mod keys;
+mod monitors;
+mod openapi;
 mod plugins;
+mod prometheus;
+pub mod receivers;
+mod statements;
 mod tenants;
+mod usage;
 
 use std::sync::Arc;
 
@@ -16,9 +24,11 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::MethodRouter;
 use http::Method;
+use tokio::net::TcpListener;
 
 use crate::app::App;
 use crate::auth::Role;
+use crate::task::Stop;
 
 pub use caller::Caller;
 pub use error::ApiError;
@@ -64,10 +74,28 @@ pub fn routes() -> Vec<Route> {
         keys::routes(),
         plugins::routes(),
         installations::routes(),
+        monitors::routes(),
+        alerts::routes(),
+        usage::routes(),
+        statements::routes(),
+        jobs::routes(),
+        prometheus::routes(),
+        openapi::routes(),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Serves until told to stop; requests in progress are finished.
+pub async fn serve(name: &'static str, listener: TcpListener, router: Router, mut stop: Stop) {
+    let ending = async move { stop.requested().await };
+    if let Err(error) = axum::serve(listener, router)
+        .with_graceful_shutdown(ending)
+        .await
+    {
+        tracing::error!(%error, server.name = name, "an HTTP server ended");
+    }
 }
 
 /// The service of the API's port.

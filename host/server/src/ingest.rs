@@ -6,4 +6,5 @@
 
 pub mod flatten;
 pub mod naming;
+pub mod own;
 pub mod rpc_status;

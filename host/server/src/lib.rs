@@ -5,14 +5,20 @@
 
 pub mod app;
 pub mod auth;
+pub mod billing;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod grpc;
 pub mod http;
 pub mod ingest;
+pub mod jobs;
+pub mod monitoring;
+pub mod notify;
 pub mod observe;
 pub mod plugins;
+pub mod query;
 pub mod random;
 pub mod secrets;
 pub mod serve;

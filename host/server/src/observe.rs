@@ -12,6 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use shoal_model::telemetry::MetricKind;
 use shoal_model::{Labels, TenantId, Timestamp};
+use shoal_runtime::{Call, CallError, Installed};
 
 use crate::telemetry::OwnSample;
 
@@ -48,6 +49,37 @@ impl Observe {
     /// Sets a gauge.
     pub fn set(&self, name: &'static str, labels: &[(&'static str, &str)], value: f64) {
         self.change(name, labels, MetricKind::Gauge, |present| *present = value);
+    }
+
+    /// Counts a plugin's call: what became of it, and what it used.
+    pub fn plugin_call<T>(&self, plugin: &Installed, tenant: TenantId, call: &Call<T>) {
+        let (plugin, tenant) = (plugin.plugin(), tenant.to_string());
+        let kind = plugin.kind().as_str();
+        let labels = [
+            ("tenant", &*tenant),
+            ("plugin", plugin.manifest().id.as_str()),
+            ("kind", kind),
+        ];
+        let outcome = call
+            .outcome
+            .as_ref()
+            .map_or_else(CallError::code, |_| "done");
+        let [tenant, id, kind] = labels;
+        self.add(
+            "shoal_plugin_calls_total",
+            &[tenant, id, kind, ("outcome", outcome)],
+            1.0,
+        );
+        let report = &call.report;
+        let cpu = report.cpu.as_secs_f64();
+        self.add("shoal_plugin_cpu_seconds_total", &labels, cpu);
+        let duration = report.duration.as_secs_f64();
+        self.add("shoal_plugin_duration_seconds_total", &labels, duration);
+        self.set(
+            "shoal_plugin_memory_peak_bytes",
+            &labels,
+            report.memory_peak_bytes as f64,
+        );
     }
 
     fn change(

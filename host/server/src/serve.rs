@@ -14,17 +14,22 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use shoal_model::{TenantId, Timestamp};
 use shoal_runtime::{Runtime, RuntimeOptions};
+use shoal_store::{MemoryCatalog, Store, StoreOptions};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use crate::app::App;
 use crate::auth::{ApiKey, Role};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
+use crate::ingest::own::OwnSamples;
 use crate::observe::Observe;
 use crate::plugins::PluginRegistry;
+use crate::query::StoreQuery;
 use crate::secrets::SecretBox;
-use crate::task::{Stop, Tasks};
+use crate::task::Tasks;
+use crate::telemetry::Telemetry;
 
 /// How long requests and background work may take to end.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
@@ -41,7 +46,7 @@ pub async fn run(config: Config) -> Result<()> {
     std::fs::create_dir_all(&config.data)
         .with_context(|| format!("cannot make the data folder {}", config.data.display()))?;
     let _lock = lock(&config.data)?;
-    let clock = Clock::system();
+    let clock = Clock::system_ahead(config.clock_ahead);
     let db = Db::open(&config.database_url).await?;
     bootstrap(&db, &config.data, clock.now()).await?;
     let listener = listen("http", config.http).await?;
@@ -53,6 +58,11 @@ pub async fn run(config: Config) -> Result<()> {
 
     let plugins = Arc::new(plugins(&config, &db)?);
     plugins.reload().await?;
+    let store = open_store(&config, clock.now()).await?;
+    let telemetry = Telemetry {
+        query: Arc::new(StoreQuery(store.clone())),
+        samples: Arc::new(OwnSamples::new(store.clone(), clock.clone())),
+    };
     let tasks = Tasks::new();
     tasks.spawn("plugin watcher", {
         let plugins = plugins.clone();
@@ -62,11 +72,16 @@ pub async fn run(config: Config) -> Result<()> {
         config,
         db: db.clone(),
         plugins,
+        store: store.clone(),
+        telemetry,
         clock,
-        observe: Observe::default(),
+        observe: Arc::new(Observe::default()),
+        to_tell: Notify::new(),
     });
     let router = crate::http::router(app.clone());
-    tasks.spawn("http", |stop| serve_http(listener, router, stop));
+    tasks.spawn("http", |stop| {
+        crate::http::serve("api", listener, router, stop)
+    });
 
     signal().await?;
     tracing::info!("ending: requests in progress are finished first");
@@ -74,6 +89,10 @@ pub async fn run(config: Config) -> Result<()> {
         () = tasks.shutdown(SHUTDOWN_MAX) => {}
         again = signal() => again?,
     }
+    store
+        .shutdown()
+        .await
+        .context("the store could not hand over its usage; it does so at the next start")?;
     db.close().await;
     tracing::info!("ended");
     Ok(())
@@ -165,20 +184,17 @@ fn plugins(config: &Config, db: &Db) -> Result<PluginRegistry> {
     ))
 }
 
+async fn open_store(config: &Config, now: Timestamp) -> Result<Store> {
+    let options = StoreOptions::new(config.data.join("telemetry"));
+    let (store, recovered) = Store::open(options, Arc::new(MemoryCatalog::new()), now).await?;
+    tracing::info!(?recovered, "telemetry is open");
+    Ok(store)
+}
+
 async fn listen(what: &str, address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address} for {what}; is another server there? choose another with --{what}"))
-}
-
-async fn serve_http(listener: TcpListener, router: axum::Router, mut stop: Stop) {
-    let ending = async move { stop.requested().await };
-    if let Err(error) = axum::serve(listener, router)
-        .with_graceful_shutdown(ending)
-        .await
-    {
-        tracing::error!(%error, "the HTTP server ended");
-    }
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -29,6 +29,9 @@ macro_rules! migrations {
 const MIGRATIONS: &[Migration] = migrations![
     1 "0001_tenants",
     2 "0002_plugins",
+    3 "0003_telemetry",
+    4 "0004_monitoring",
+    5 "0005_jobs_and_billing",
 ];
 
 /// Any number that other programs on the same PostgreSQL are unlikely to lock.

@@ -1,0 +1,1 @@
+//! How usage becomes money: hours are closed, and a month's closed hours are priced by the tenant's billing rule.

@@ -1,0 +1,1 @@
+//! shoal job: posting runs of jobs and looking at them.

@@ -1,0 +1,1 @@
+//! shoal query: asks PromQL and prints the answer.

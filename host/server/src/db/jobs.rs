@@ -1,0 +1,1 @@
+//! Runs of jobs: claimed by a lease, then done, then recorded with what they counted.

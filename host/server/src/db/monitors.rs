@@ -1,0 +1,1 @@
+//! Monitors: conditions on queries.

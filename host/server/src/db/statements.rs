@@ -1,0 +1,1 @@
+//! Statements: what a billing rule made of a month's closed usage.

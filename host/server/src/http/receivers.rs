@@ -1,0 +1,1 @@
+//! The port of receivers: any path that a tenant's receiver serves.

@@ -1,0 +1,57 @@
+//! Scheduled work as idempotent events: a job, a time, and what the run of it expected and did.
+//!
+//! A run is named by its job and the time that it is scheduled for. Posting it twice runs it once, so the built-in
+//! scheduler, an external cron and a person can all post. A run is claimed by a lease, worked on, and recorded per
+//! tenant with what was expected, processed, failed and skipped: "was everything processed?" is itself a metric.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shoal_model::{TenantId, Timestamp};
+
+use crate::app::App;
+
+/// One sort of scheduled work.
+#[async_trait]
+pub trait Job: Send + Sync {
+    /// Its name in addresses, logs and metrics, such as `close-usage`.
+    fn name(&self) -> &'static str;
+
+    /// What it does, one sentence for the list of jobs.
+    fn summary(&self) -> &'static str;
+
+    /// How often the built-in scheduler posts it; times are whole multiples since the epoch.
+    fn period(&self) -> Duration;
+
+    /// Why a run at this time makes no sense; `None` when it does.
+    fn refuse(&self, _scheduled: Timestamp) -> Option<String> {
+        None
+    }
+
+    /// Does the work that is scheduled for one time. Doing it again changes nothing but what was left undone: a run whose
+    /// process died is done again.
+    ///
+    /// # Errors
+    /// What kept it from doing anything at all; what failed for single tenants is in the counts.
+    async fn run(&self, app: &App, scheduled: Timestamp) -> anyhow::Result<Vec<TenantCount>>;
+}
+
+/// What one run did for one tenant. `expected` = `processed` + `failed` + `skipped`, or something was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantCount {
+    /// For whom.
+    pub tenant: TenantId,
+    /// How many units of work there were to do, counted before doing them.
+    pub expected: u64,
+    /// Done.
+    pub processed: u64,
+    /// Tried in vain; tried again by a later run where that makes sense.
+    pub failed: u64,
+    /// Left out on purpose, such as work that was done already.
+    pub skipped: u64,
+}
+
+/// Every job.
+pub fn all() -> Vec<Box<dyn Job>> {
+    Vec::new()
+}

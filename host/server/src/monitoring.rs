@@ -1,0 +1,1 @@
+//! Monitors and checks: from samples and probes to alerts.

@@ -1,0 +1,1 @@
+//! Tells people: alerts' changes go out through channel plugins, at least once.

@@ -1,0 +1,1 @@
+-- Jobs, closed usage and statements.
