@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::observe::Observe;
 use crate::plugins::PluginRegistry;
+use crate::query::Queries;
 use crate::telemetry::Telemetry;
 
 /// The state that handlers and background work are given, behind an `Arc`.
@@ -22,6 +23,8 @@ pub struct App {
     pub plugins: Arc<PluginRegistry>,
     /// The samples of all tenants.
     pub store: Store,
+    /// Answers PromQL.
+    pub queries: Queries,
     /// The way of engines to samples.
     pub telemetry: Telemetry,
     /// The time.

@@ -26,7 +26,7 @@ use crate::db::Db;
 use crate::ingest::own::OwnSamples;
 use crate::observe::Observe;
 use crate::plugins::PluginRegistry;
-use crate::query::StoreQuery;
+use crate::query::Queries;
 use crate::secrets::SecretBox;
 use crate::task::Tasks;
 use crate::telemetry::Telemetry;
@@ -59,8 +59,9 @@ pub async fn run(config: Config) -> Result<()> {
     let plugins = Arc::new(plugins(&config, &db)?);
     plugins.reload().await?;
     let store = open_store(&config, clock.now()).await?;
+    let queries = Queries::new(store.clone());
     let telemetry = Telemetry {
-        query: Arc::new(StoreQuery(store.clone())),
+        query: Arc::new(queries.clone()),
         samples: Arc::new(OwnSamples::new(store.clone(), clock.clone())),
     };
     let tasks = Tasks::new();
@@ -73,6 +74,7 @@ pub async fn run(config: Config) -> Result<()> {
         db: db.clone(),
         plugins,
         store: store.clone(),
+        queries,
         telemetry,
         clock,
         observe: Arc::new(Observe::default()),

@@ -64,6 +64,16 @@ impl ApiError {
         }
     }
 
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The sentence for the user.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// 500: our fault.
     pub fn internal(cause: impl std::fmt::Display) -> ApiError {
         let request_id = format!("req_{:016x}", u64::from_ne_bytes(crate::random::bytes()));
