@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::id::InvalidId;
+use crate::money::Decimal;
 use crate::time::{Hour, Month};
 
 /// One kind of usage.
@@ -157,14 +158,40 @@ impl MonthUsage {
 
     /// Counts what a subject used in one closed hour: `quantity` distinct members.
     pub fn count(&mut self, meter: Meter, subject: &str, quantity: u64) {
-        let usage = self
-            .meters
-            .entry(meter)
-            .or_default()
-            .entry(subject.to_owned())
-            .or_default();
-        usage.active_hours += 1;
-        usage.quantity_hours += quantity;
+        let of_hour = SubjectUsage {
+            active_hours: 1,
+            quantity_hours: quantity,
+        };
+        self.add(meter, subject, of_hour);
+    }
+
+    /// Adds what a subject used over further closed hours.
+    pub fn add(&mut self, meter: Meter, subject: &str, further: SubjectUsage) {
+        let subjects = self.meters.entry(meter).or_default();
+        let usage = subjects.entry(subject.to_owned()).or_default();
+        usage.active_hours += further.active_hours;
+        usage.quantity_hours += further.quantity_hours;
+    }
+
+    /// What all subjects of a meter used together.
+    pub fn total(&self, meter: Meter) -> SubjectUsage {
+        let subjects = self.meters.get(&meter).into_iter().flatten();
+        subjects.fold(SubjectUsage::default(), |sum, (_, of)| SubjectUsage {
+            active_hours: sum.active_hours + of.active_hours,
+            quantity_hours: sum.quantity_hours + of.quantity_hours,
+        })
+    }
+
+    /// A quantity of hours as the average over the *month*, closed or not, rounded to billionths.
+    pub fn average(&self, quantity_hours: u64) -> Decimal {
+        let hours = u64::from(self.month.hours());
+        let (whole, rest) = (quantity_hours / hours, quantity_hours % hours);
+        let nanos = (rest * 1_000_000_000 + hours / 2) / hours;
+        Decimal::from_parts(
+            i64::try_from(whole).unwrap_or(i64::MAX),
+            i32::try_from(nanos).unwrap_or(0),
+        )
+        .expect("a rest of less than a whole makes less than a billion billionths")
     }
 }
 
@@ -176,6 +203,43 @@ mod tests {
     fn a_meter_survives_a_trip_through_text() {
         for meter in Meter::ALL {
             assert_eq!(meter.as_str().parse(), Ok(meter));
+        }
+    }
+
+    #[test]
+    fn an_average_divides_by_the_hours_of_the_month() {
+        let mut usage = MonthUsage::new("2026-11".parse().expect("a month"));
+        usage.closed_hours = 1;
+        let average = |hours: u64| usage.average(hours).to_string();
+        assert_eq!(average(720), "1");
+        assert_eq!(average(360), "0.5");
+        assert_eq!(average(1), "0.001388889");
+        assert_eq!(average(0), "0");
+        // The largest rest of the longest month does not round up to a whole.
+        let usage = MonthUsage::new("2026-12".parse().expect("a month"));
+        assert_eq!(usage.average(2 * 744 - 1).to_string(), "1.998655914");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_order_of_hours_does_not_matter(
+            mut hours in proptest::collection::vec((0..6usize, 0..3u8, 0..1000u64), 0..40),
+        ) {
+            let counted = |hours: &[(usize, u8, u64)]| {
+                let mut usage = MonthUsage::new("2026-11".parse().expect("a month"));
+                for (meter, subject, quantity) in hours {
+                    usage.count(Meter::ALL[*meter], &format!("web-{subject}"), *quantity);
+                }
+                usage
+            };
+            let forwards = counted(&hours);
+            hours.reverse();
+            proptest::prop_assert_eq!(&counted(&hours), &forwards);
+            for meter in Meter::ALL {
+                let of_meter = hours.iter().filter(|(at, _, _)| Meter::ALL[*at] == meter);
+                let sum: u64 = of_meter.map(|(_, _, quantity)| quantity).sum();
+                proptest::prop_assert_eq!(forwards.total(meter).quantity_hours, sum);
+            }
         }
     }
 

@@ -72,6 +72,15 @@ enum Command {
     /// Plugins: add, approve, enable for a tenant.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Jobs: scheduled work; post a run, look at runs.
+    #[command(subcommand)]
+    Job(job::JobCommand),
+    /// Ask PromQL of a tenant's series.
+    #[command(
+        after_help = "Examples:\n  shoal query 'sum by (host) (up)' --tenant acme\n  \
+                            shoal query up --start 2026-11-24T00:00:00Z --end 2026-11-24T01:00:00Z --step 5m"
+    )]
+    Query(query::QueryCommand),
 }
 
 #[derive(Subcommand)]
@@ -150,6 +159,8 @@ async fn run(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Tenant(command) => tenant(Client::new(&cli.server)?, command, output).await,
         Command::Key(command) => key(Client::new(&cli.server)?, command, output).await,
         Command::Plugin(command) => plugin::run(&cli.server, command, output).await,
+        Command::Job(command) => job::run(&Client::new(&cli.server)?, command, output).await,
+        Command::Query(command) => query::run(&Client::new(&cli.server)?, command, output).await,
     }
 }
 

@@ -124,10 +124,11 @@ impl Observe {
         let series = self.series.lock();
         let samples = series.iter().map(|(key, value)| {
             let labels = key.labels.iter().map(|(name, value)| (*name, &**value));
+            // Metrics of jobs say `job` themselves.
+            let is_own = key.labels.iter().any(|(name, _)| *name == "job");
+            let source = (!is_own).then_some(("job", "shoal"));
             OwnSample {
-                labels: Labels::from_pairs(
-                    labels.chain([("__name__", key.name), ("job", "shoal")]),
-                ),
+                labels: Labels::from_pairs(labels.chain([("__name__", key.name)]).chain(source)),
                 kind: value.kind,
                 owner: None,
                 at,

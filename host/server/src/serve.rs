@@ -80,6 +80,7 @@ pub async fn run(config: Config) -> Result<()> {
         observe: Arc::new(Observe::default()),
         to_tell: Notify::new(),
     });
+    crate::jobs::start(&app, &tasks);
     let router = crate::http::router(app.clone());
     tasks.spawn("http", |stop| {
         crate::http::serve("api", listener, router, stop)

@@ -95,7 +95,9 @@ impl Client {
         if status.is_success() {
             return Ok(answer);
         }
-        match answer["error"]["message"].as_str() {
+        // Prometheus' API has its own shape of errors.
+        let message = answer["error"]["message"].as_str();
+        match message.or(answer["error"].as_str()) {
             Some(message) => bail!("{message}"),
             None => bail!("{} answered {status}", self.server),
         }

@@ -25,6 +25,13 @@ impl Output {
         }
     }
 
+    /// Says something beside the answer, on standard error; JSON has it already.
+    pub(super) fn warn(self, warning: &str) {
+        if self == Output::Text {
+            eprintln!("shoal: {warning}");
+        }
+    }
+
     /// Says why it did not work, on standard error.
     pub(super) fn failed(self, error: &anyhow::Error) -> ExitCode {
         match self {

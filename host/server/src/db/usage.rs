@@ -1,9 +1,55 @@
 //! Usage: the set of what was used, and the hours closed over it.
+//!
+//! An hour is closed in one transaction that counts the set, and never changes afterwards: not its counts, and
+//! not its part of the set. Hours close in order, one after another, from the tenant's first; so one hour, the last
+//! closed one, says of every other whether it is closed. What arrives for a closed hour goes to `usage_late`.
 
-use shoal_model::TenantId;
-use shoal_model::usage::Usage;
+use shoal_model::time::{Hour, Month};
+use shoal_model::usage::{Meter, MonthUsage, SubjectUsage, Usage};
+use shoal_model::{TenantId, Timestamp};
 
 use super::{DbError, TenantDb, Transaction};
+
+/// A closed hour of one tenant.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct ClosedHour {
+    /// Whole hours since the epoch.
+    pub hour: i64,
+    /// When it was closed, Unix ms.
+    pub closed_at_ms: i64,
+    /// Pairs of meter and subject in it.
+    pub subjects: i64,
+    /// Their quantities, summed: distinct members.
+    pub quantity: i64,
+}
+
+/// Of one closed hour, one meter.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct HourMeter {
+    /// Whole hours since the epoch.
+    pub hour: i64,
+    /// Which meter.
+    pub meter: String,
+    /// Its subjects.
+    pub subjects: i64,
+    /// Their quantities, summed.
+    pub quantity: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct SubjectSum {
+    meter: String,
+    subject: String,
+    active_hours: i64,
+    quantity_hours: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct SubjectHour {
+    meter: String,
+    subject: String,
+    quantity: i64,
+}
 
 impl TenantDb {
     /// Unites elements with the usage set; those already in it change nothing.
@@ -14,17 +60,246 @@ impl TenantDb {
         }
         tx.commit().await
     }
+
+    /// The hour that is closed next: the one after the last closed one, or the tenant's first, which is that in which it
+    /// was made, or that of its first usage when a clock was wrong.
+    pub async fn next_open_hour(&self, made: Timestamp) -> Result<Hour, DbError> {
+        if let Some(last) = self.last_closed_hour().await? {
+            return Ok(last.next());
+        }
+        let mut conn = self.reader().await?;
+        let first: Option<i64> = sql!(conn, c => sqlx::query_scalar(
+            "SELECT MIN(hour) FROM usage_member WHERE tenant_id = $1",
+        ).bind(self.id().0).fetch_one(c).await?);
+        let made = made.hour();
+        Ok(first.map_or(made, |first| made.min(Hour(first))))
+    }
+
+    /// The last closed hour; `None` before the first.
+    pub async fn last_closed_hour(&self) -> Result<Option<Hour>, DbError> {
+        let mut conn = self.reader().await?;
+        let last: Option<i64> = sql!(conn, c => sqlx::query_scalar(
+            "SELECT MAX(hour) FROM usage_hour WHERE tenant_id = $1",
+        ).bind(self.id().0).fetch_one(c).await?);
+        Ok(last.map(Hour))
+    }
+
+    /// Counts the distinct members of an hour and closes it, without usage too. `false`, and nothing changes, when it is
+    /// closed already. The caller closes hours in order.
+    pub async fn close_hour(&self, hour: Hour, now: Timestamp) -> Result<bool, DbError> {
+        let mut tx = self.begin().await?;
+        let closed = sql!(tx, c => sqlx::query(
+            "INSERT INTO usage_hour (tenant_id, hour, closed_at_ms, subjects, quantity)
+             VALUES ($1, $2, $3, 0, 0)
+             ON CONFLICT (tenant_id, hour) DO NOTHING",
+        ).bind(self.id().0).bind(hour.0).bind(now.0).execute(c).await?.rows_affected());
+        if closed == 0 {
+            return Ok(false);
+        }
+        let subjects = sql!(tx, c => sqlx::query(
+            "INSERT INTO usage_hour_subject (tenant_id, hour, meter, subject, quantity)
+             SELECT tenant_id, hour, meter, subject, COUNT(*)
+             FROM usage_member
+             WHERE tenant_id = $1 AND hour = $2
+             GROUP BY tenant_id, hour, meter, subject",
+        ).bind(self.id().0).bind(hour.0).execute(c).await?.rows_affected());
+        if subjects > 0 {
+            let changed = sql!(tx, c => sqlx::query(
+                "UPDATE usage_hour
+                 SET subjects = $3,
+                     quantity = (SELECT CAST(SUM(quantity) AS BIGINT)
+                                 FROM usage_hour_subject
+                                 WHERE tenant_id = $1 AND hour = $2)
+                 WHERE tenant_id = $1 AND hour = $2",
+            ).bind(self.id().0).bind(hour.0).bind(subjects as i64).execute(c).await?.rows_affected());
+            DbError::expect_rows("usage_hour", hour.0, changed, 1)?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Members of the set that no closed hour counts although its hour, from `from` on, is closed. Always 0, or usage
+    /// was lost: both sides are counted anew.
+    pub async fn uncounted_members(&self, from: Hour) -> Result<i64, DbError> {
+        let Some(last) = self.last_closed_hour().await? else {
+            return Ok(0);
+        };
+        let mut conn = self.reader().await?;
+        let members: i64 = sql!(conn, c => sqlx::query_scalar(
+            "SELECT COUNT(*) FROM usage_member WHERE tenant_id = $1 AND hour >= $2 AND hour <= $3",
+        ).bind(self.id().0).bind(from.0).bind(last.0).fetch_one(c).await?);
+        let counted: i64 = sql!(conn, c => sqlx::query_scalar(
+            "SELECT COALESCE(CAST(SUM(quantity) AS BIGINT), 0)
+             FROM usage_hour_subject
+             WHERE tenant_id = $1 AND hour >= $2 AND hour <= $3",
+        ).bind(self.id().0).bind(from.0).bind(last.0).fetch_one(c).await?);
+        Ok(members - counted)
+    }
+
+    /// Elements that arrived after their hour was closed.
+    pub async fn late_members(&self) -> Result<i64, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_scalar(
+            "SELECT COUNT(*) FROM usage_late WHERE tenant_id = $1",
+        ).bind(self.id().0).fetch_one(c).await?))
+    }
+
+    /// Elements of one hour's set.
+    pub async fn usage_members(&self, hour: Hour) -> Result<i64, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_scalar(
+            "SELECT COUNT(*) FROM usage_member WHERE tenant_id = $1 AND hour = $2",
+        ).bind(self.id().0).bind(hour.0).fetch_one(c).await?))
+    }
+
+    /// What the closed hours of a month before `open` sum up to. With [`TenantDb::next_open_hour`] these are all; as closed
+    /// hours never change, what is read is of one state, without a transaction.
+    pub async fn month_usage(&self, month: Month, open: Hour) -> Result<MonthUsage, DbError> {
+        let mut usage = MonthUsage::new(month);
+        let (from, end) = (month.first_hour(), month.next().first_hour().min(open));
+        let mut conn = self.reader().await?;
+        let closed: i64 = sql!(conn, c => sqlx::query_scalar(
+            "SELECT COUNT(*) FROM usage_hour WHERE tenant_id = $1 AND hour >= $2 AND hour < $3",
+        ).bind(self.id().0).bind(from.0).bind(end.0).fetch_one(c).await?);
+        usage.closed_hours = closed as u32;
+        let sums: Vec<SubjectSum> = sql!(conn, c => sqlx::query_as(
+            "SELECT meter, subject, COUNT(*) AS active_hours, CAST(SUM(quantity) AS BIGINT) AS quantity_hours
+             FROM usage_hour_subject
+             WHERE tenant_id = $1 AND hour >= $2 AND hour < $3
+             GROUP BY meter, subject",
+        ).bind(self.id().0).bind(from.0).bind(end.0).fetch_all(c).await?);
+        for sum in sums {
+            let of_subject = SubjectUsage {
+                active_hours: sum.active_hours as u32,
+                quantity_hours: sum.quantity_hours as u64,
+            };
+            usage.add(
+                meter("usage_hour_subject", &sum.meter)?,
+                &sum.subject,
+                of_subject,
+            );
+        }
+        Ok(usage)
+    }
+
+    /// Counts the hours from `open` to `present` that lie in the month into `usage`, as if they were closed now.
+    pub async fn count_open_hours(
+        &self,
+        usage: &mut MonthUsage,
+        open: Hour,
+        present: Hour,
+    ) -> Result<(), DbError> {
+        let month = usage.month;
+        let from = open.max(month.first_hour());
+        let end = present.next().min(month.next().first_hour());
+        if from >= end {
+            return Ok(());
+        }
+        let mut conn = self.reader().await?;
+        let counted: Vec<SubjectHour> = sql!(conn, c => sqlx::query_as(
+            "SELECT meter, subject, COUNT(*) AS quantity
+             FROM usage_member
+             WHERE tenant_id = $1 AND hour >= $2 AND hour < $3
+             GROUP BY hour, meter, subject",
+        ).bind(self.id().0).bind(from.0).bind(end.0).fetch_all(c).await?);
+        for row in counted {
+            usage.count(
+                meter("usage_member", &row.meter)?,
+                &row.subject,
+                row.quantity as u64,
+            );
+        }
+        usage.closed_hours += (end.0 - from.0) as u32;
+        Ok(())
+    }
+
+    /// The closed hours of a month, in order; 744 at most.
+    pub async fn closed_hours(&self, month: Month) -> Result<Vec<ClosedHour>, DbError> {
+        let (from, end) = (month.first_hour(), month.next().first_hour());
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_as(
+            "SELECT hour, closed_at_ms, subjects, quantity
+             FROM usage_hour
+             WHERE tenant_id = $1 AND hour >= $2 AND hour < $3
+             ORDER BY hour",
+        ).bind(self.id().0).bind(from.0).bind(end.0).fetch_all(c).await?))
+    }
+
+    /// What was counted in the closed hours of a month, by hour and meter; meters without usage are absent.
+    pub async fn closed_meters(&self, month: Month) -> Result<Vec<HourMeter>, DbError> {
+        let (from, end) = (month.first_hour(), month.next().first_hour());
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_as(
+            "SELECT hour, meter, COUNT(*) AS subjects, CAST(SUM(quantity) AS BIGINT) AS quantity
+             FROM usage_hour_subject
+             WHERE tenant_id = $1 AND hour >= $2 AND hour < $3
+             GROUP BY hour, meter
+             ORDER BY hour, meter",
+        ).bind(self.id().0).bind(from.0).bind(end.0).fetch_all(c).await?))
+    }
+
+    /// Deletes the set of the oldest hour that has one and is closed and before `before`, and what was late for hours
+    /// up to it. Returns the number of elements; 0 when there is no such hour.
+    pub async fn delete_closed_usage(&self, before: Hour) -> Result<u64, DbError> {
+        let Some(last) = self.last_closed_hour().await? else {
+            return Ok(0);
+        };
+        let end = before.min(last.next());
+        let mut tx = self.begin().await?;
+        let members = sql!(tx, c => sqlx::query(
+            "DELETE FROM usage_member
+             WHERE tenant_id = $1 AND hour < $2
+               AND hour = (SELECT MIN(hour) FROM usage_member WHERE tenant_id = $1)",
+        ).bind(self.id().0).bind(end.0).execute(c).await?.rows_affected());
+        let late = sql!(tx, c => sqlx::query(
+            "DELETE FROM usage_late
+             WHERE tenant_id = $1 AND hour < $2
+               AND hour = (SELECT MIN(hour) FROM usage_late WHERE tenant_id = $1)",
+        ).bind(self.id().0).bind(end.0).execute(c).await?.rows_affected());
+        tx.commit().await?;
+        Ok(members + late)
+    }
 }
 
-/// Unites one element with a tenant's usage set.
+fn meter(table: &'static str, text: &str) -> Result<Meter, DbError> {
+    text.parse()
+        .map_err(|problem| DbError::corrupt(table, text, problem))
+}
+
+/// Unites one element with a tenant's usage set, or with what is late when its hour is closed.
 pub(super) async fn unite(
     tx: &mut Transaction,
     tenant: TenantId,
     usage: &Usage,
 ) -> Result<(), DbError> {
-    sql!(tx, c => sqlx::query(
+    let added = sql!(tx, c => sqlx::query(
         "INSERT INTO usage_member (tenant_id, hour, meter, subject, member)
-         VALUES ($1, $2, $3, $4, $5)
+         SELECT CAST($1 AS BIGINT), CAST($2 AS BIGINT), $3, $4, CAST($5 AS BIGINT)
+         WHERE NOT EXISTS (SELECT 1 FROM usage_hour WHERE tenant_id = $1 AND hour >= $2)
+         ON CONFLICT (tenant_id, hour, meter, subject, member) DO NOTHING",
+    )
+    .bind(tenant.0)
+    .bind(usage.hour.0)
+    .bind(usage.meter.as_str())
+    .bind(&usage.subject)
+    .bind(usage.member as i64)
+    .execute(c).await?.rows_affected());
+    if added == 0 {
+        note_late(tx, tenant, usage).await?;
+    }
+    Ok(())
+}
+
+/// Puts an element on record whose hour is closed, unless the hour has counted it.
+async fn note_late(tx: &mut Transaction, tenant: TenantId, usage: &Usage) -> Result<(), DbError> {
+    sql!(tx, c => sqlx::query(
+        "INSERT INTO usage_late (tenant_id, hour, meter, subject, member)
+         SELECT CAST($1 AS BIGINT), CAST($2 AS BIGINT), $3, $4, CAST($5 AS BIGINT)
+         WHERE EXISTS (SELECT 1 FROM usage_hour WHERE tenant_id = $1 AND hour >= $2)
+           AND NOT EXISTS (
+               SELECT 1
+               FROM usage_member
+               WHERE tenant_id = $1 AND hour = $2 AND meter = $3 AND subject = $4 AND member = $5)
          ON CONFLICT (tenant_id, hour, meter, subject, member) DO NOTHING",
     )
     .bind(tenant.0)
@@ -35,3 +310,6 @@ pub(super) async fn unite(
     .execute(c).await?.rows_affected());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use shoal_model::InstallationId;
+use shoal_model::grant::Kind;
 use shoal_runtime::Manifest;
 
 use super::caller::Json;
@@ -145,7 +146,8 @@ async fn create(
     caller.must_be(Role::Write)?;
     let db = caller.acting_for(&app, of.tenant).await?;
     let manifest = newest_manifest(&app, &new.plugin).await?;
-    let is_check = manifest.kind == shoal_model::grant::Kind::Check;
+    may_change(&caller, manifest.kind.as_str())?;
+    let is_check = manifest.kind == Kind::Check;
     let wanted = Wanted {
         id: InstallationId::random(),
         name: new.name.unwrap_or_else(|| new.plugin.clone()),
@@ -174,6 +176,7 @@ async fn change(
     caller.must_be(Role::Write)?;
     let db = caller.acting_for(&app, of.tenant).await?;
     let row = found(&db, &id).await?;
+    may_change(&caller, &row.kind)?;
     let manifest = newest_manifest(&app, &row.plugin_id).await?;
     let mut settings = match change.settings {
         Some(settings) => settings,
@@ -220,6 +223,7 @@ async fn remove(
     caller.must_be(Role::Write)?;
     let db = caller.acting_for(&app, of.tenant).await?;
     let row = found(&db, &id).await?;
+    may_change(&caller, &row.kind)?;
     db.delete_installation(&row.id).await?;
     app.plugins.reload().await?;
     Ok(StatusCode::NO_CONTENT)
@@ -247,6 +251,7 @@ async fn save(
 ) -> Result<InstallationRow, ApiError> {
     check_name(&wanted.name)?;
     check_interval(wanted.interval_ms)?;
+    check_only_rule(db, &wanted).await?;
     let grants = wanted.grants.as_deref().map(parse_grants).transpose()?;
     let (settings, secrets) = manifest.settings.split(wanted.settings.clone());
     let seal = |(name, value): (String, Value)| {
@@ -286,6 +291,34 @@ async fn save(
     }
     app.plugins.reload().await?;
     found(db, new.id.as_str()).await
+}
+
+/// What a tenant pays is not the tenant's to change.
+fn may_change(caller: &Caller, kind: &str) -> Result<(), ApiError> {
+    match kind == Kind::BillingRule.as_str() {
+        true => caller.must_be(Role::Operator),
+        false => Ok(()),
+    }
+}
+
+/// A month is priced by one rule; the database refuses a second one too.
+async fn check_only_rule(db: &TenantDb, wanted: &Wanted) -> Result<(), ApiError> {
+    let rule = Kind::BillingRule.as_str();
+    if wanted.kind != rule || !wanted.is_enabled {
+        return Ok(());
+    }
+    let installations = db.installations().await?;
+    let other = installations
+        .iter()
+        .find(|row| row.kind == rule && row.is_enabled == 1 && row.id != wanted.id.as_str());
+    let Some(other) = other else {
+        return Ok(());
+    };
+    let message = format!(
+        "the billing rule {} ({}) is enabled already; disable it first, or change its settings",
+        other.id, other.name
+    );
+    Err(ApiError::conflict("billing_rule_exists", message))
 }
 
 fn check_name(name: &str) -> Result<(), ApiError> {

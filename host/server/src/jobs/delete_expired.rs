@@ -1,0 +1,175 @@
+//! The job `delete-expired`: ends what has been kept long enough.
+//!
+//! Every time is counted back from the run's scheduled time, so that a run deletes the same whenever it is done. Each
+//! deletion takes a bounded number of rows and each run a bounded number of deletions; what is left, the next
+//! run takes.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use async_trait::async_trait;
+use shoal_model::{TenantId, Timestamp};
+use shoal_store::TenantLimits;
+
+use super::{Job, TenantCount, all};
+use crate::app::App;
+use crate::db::TenantDb;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Runs that did their work.
+const RUNS_KEPT: Duration = DAY.saturating_mul(14);
+/// Runs that failed for good: somebody may still have to look.
+const FAILED_RUNS_KEPT: Duration = DAY.saturating_mul(90);
+/// What runs of jobs with short periods did by tenant: a job every ten seconds makes 8,640 runs a day.
+const FREQUENT_DETAILS_KEPT: Duration = DAY.saturating_mul(2);
+/// Up to this period a job is frequent.
+const FREQUENT: Duration = Duration::from_secs(600);
+/// The set behind a closed hour, so that a tenant can ask what was counted.
+const USAGE_KEPT: Duration = DAY.saturating_mul(40);
+/// Drafts that another one has replaced.
+const DRAFTS_KEPT: Duration = DAY.saturating_mul(40);
+/// Deletions of one sort in one run.
+const ROUNDS_MAX: u32 = 100;
+
+/// Deletes what is too old.
+pub struct DeleteExpired;
+
+#[async_trait]
+impl Job for DeleteExpired {
+    fn name(&self) -> &'static str {
+        "delete-expired"
+    }
+
+    fn summary(&self) -> &'static str {
+        "Deletes telemetry beyond its retention, usage sets of hours closed long ago, and old runs and drafts"
+    }
+
+    fn period(&self) -> Duration {
+        Duration::from_secs(3600)
+    }
+
+    async fn run(&self, app: &App, scheduled: Timestamp) -> Result<Vec<TenantCount>> {
+        let mut counts = vec![count(TenantId::OPERATOR, delete_runs(app, scheduled).await)];
+        for tenant in app.db.system().tenants().await? {
+            let (id, db) = (tenant.id(), app.db.tenant(tenant.id()));
+            let telemetry = app
+                .store
+                .retain(id, scheduled - TenantLimits::default().retention);
+            counts.push(count(id, telemetry.await.map(drop).map_err(Into::into)));
+            counts.push(count(id, delete_usage(&db, scheduled).await));
+        }
+        Ok(counts)
+    }
+}
+
+/// One unit of work.
+fn count(tenant: TenantId, done: Result<()>) -> TenantCount {
+    if let Err(error) = &done {
+        tracing::error!(
+            tenant.id = tenant.0,
+            error = format!("{error:#}"),
+            "cannot delete what is expired; the next run tries again"
+        );
+    }
+    TenantCount {
+        expected: 1,
+        processed: u64::from(done.is_ok()),
+        failed: u64::from(done.is_err()),
+        ..TenantCount::none(tenant)
+    }
+}
+
+async fn delete_runs(app: &App, scheduled: Timestamp) -> Result<()> {
+    let system = app.db.system();
+    for (status, kept) in [("done", RUNS_KEPT), ("failed", FAILED_RUNS_KEPT)] {
+        for _ in 0..ROUNDS_MAX {
+            if system.delete_runs(status, scheduled - kept).await? == 0 {
+                break;
+            }
+        }
+    }
+    for job in all().iter().filter(|job| job.period() <= FREQUENT) {
+        for _ in 0..ROUNDS_MAX {
+            let before = scheduled - FREQUENT_DETAILS_KEPT;
+            if system.delete_run_tenants(job.name(), before).await? == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn delete_usage(db: &TenantDb, scheduled: Timestamp) -> Result<()> {
+    for _ in 0..ROUNDS_MAX {
+        let before = (scheduled - USAGE_KEPT).hour();
+        if db.delete_closed_usage(before).await? == 0 {
+            break;
+        }
+    }
+    db.delete_drafts(scheduled - DRAFTS_KEPT).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::billing::close_usage::CloseUsage;
+    use crate::jobs::testing::{HOST, hour, tenant, with_app};
+    use shoal_model::time::DAY_MS;
+
+    #[tokio::test]
+    async fn a_usage_set_goes_forty_days_after_its_hour_and_only_when_that_is_closed() {
+        with_app(hour(10).start(), |app| async move {
+            let db = tenant(&app, "acme").await;
+            db.add_usage(&[HOST.at(hour(10), "web-1")])
+                .await
+                .expect("added");
+            let late = Timestamp(hour(11).start().0 + 41 * DAY_MS);
+            app.clock.advance(late.since(app.clock.now()));
+            DeleteExpired.run(&app, late).await.expect("ran");
+            assert_eq!(db.usage_members(hour(10)).await.expect("read"), 1);
+
+            CloseUsage.run(&app, late).await.expect("closed");
+            DeleteExpired.run(&app, late).await.expect("ran");
+            assert_eq!(db.usage_members(hour(10)).await.expect("read"), 0);
+            let month = db
+                .month_usage(hour(10).month(), hour(720))
+                .await
+                .expect("read");
+            assert_eq!(month.closed_hours, 720 - 10);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn runs_go_after_two_weeks_and_failed_ones_stay() {
+        with_app(hour(10).start(), |app| async move {
+            let system = app.db.system();
+            let now = app.clock.now();
+            for (at, fails) in [(1, false), (2, true)] {
+                let at = Timestamp(at);
+                system
+                    .post_run("close-usage", at, now, now)
+                    .await
+                    .expect("posted");
+                let run = system
+                    .claim_run("close-usage", now, now)
+                    .await
+                    .expect("claimed")
+                    .expect("one is due");
+                let ended = match fails {
+                    true => system.fail_run(&run, "broken", None, now).await,
+                    false => system.finish_run(&run, &[], now).await,
+                };
+                assert!(ended.expect("recorded"));
+            }
+            let later = Timestamp(now.0 + 15 * DAY_MS);
+            let counts = DeleteExpired.run(&app, later).await.expect("ran");
+            assert!(counts.iter().all(|count| count.failed == 0), "{counts:?}");
+            let left = system.runs("close-usage", later, 10).await.expect("read");
+            let left: Vec<i64> = left.iter().map(|run| run.scheduled_at_ms).collect();
+            assert_eq!(left, [2]);
+        })
+        .await;
+    }
+}

@@ -1,0 +1,181 @@
+//! What tests of jobs and billing share: a process's state on either database, with a clock that is moved by hand.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use shoal_model::time::{Hour, Month};
+use shoal_model::usage::{Meter, Usage};
+use shoal_model::{Labels, TenantId, Timestamp};
+use shoal_runtime::{Runtime, RuntimeOptions};
+use shoal_store::{MemoryCatalog, Store, StoreOptions};
+use tokio::sync::Notify;
+
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::{Config, Overrides};
+use crate::db::plugins::VersionRow;
+use crate::db::testing::each_database;
+use crate::db::{Db, TenantDb};
+use crate::observe::Observe;
+use crate::plugins::PluginRegistry;
+use crate::secrets::SecretBox;
+use crate::telemetry::{OwnSample, Query, QueryError, Telemetry, WriteError, WriteSamples};
+
+/// Calls `test` with a process's state on SQLite and then on PostgreSQL. The operator's tenant is there.
+pub(crate) async fn with_app<F: Future<Output = ()>>(now: Timestamp, test: impl Fn(Arc<App>) -> F) {
+    each_database(|db| {
+        let test = &test;
+        async move {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let app = app(db, now, folder.path()).await;
+            test(app.clone()).await;
+            app.store.shutdown().await.expect("the store ends");
+        }
+    })
+    .await;
+}
+
+async fn app(db: Db, now: Timestamp, folder: &std::path::Path) -> Arc<App> {
+    let config = Config::load(Overrides {
+        data: Some(folder.to_owned()),
+        ..Overrides::default()
+    });
+    let operator = db.system().create_tenant("operator", "Operator", now).await;
+    assert_eq!(operator.expect("made").id(), TenantId::OPERATOR);
+    let options = RuntimeOptions {
+        concurrent_calls_max: 4,
+        ..RuntimeOptions::default()
+    };
+    let runtime = Runtime::new(options).expect("a runtime");
+    let secrets = SecretBox::open(folder).expect("a key");
+    let catalog = Arc::new(MemoryCatalog::new());
+    let options = StoreOptions::new(folder.join("telemetry"));
+    let (store, _) = Store::open(options, catalog, now).await.expect("a store");
+    Arc::new(App {
+        config: config.expect("a configuration"),
+        plugins: Arc::new(PluginRegistry::new(runtime, db.clone(), secrets)),
+        db,
+        store,
+        telemetry: Telemetry {
+            query: Arc::new(NoTelemetry),
+            samples: Arc::new(NoTelemetry),
+        },
+        clock: Clock::manual(now),
+        observe: Arc::new(Observe::default()),
+        to_tell: Notify::new(),
+    })
+}
+
+/// Jobs of billing neither ask nor write.
+struct NoTelemetry;
+
+#[async_trait]
+impl Query for NoTelemetry {
+    async fn instant(
+        &self,
+        _tenant: TenantId,
+        promql: &str,
+        _at: Timestamp,
+    ) -> Result<Vec<(Labels, f64)>, QueryError> {
+        Err(QueryError::Refused(promql.to_owned()))
+    }
+}
+
+#[async_trait]
+impl WriteSamples for NoTelemetry {
+    async fn write(&self, _tenant: TenantId, samples: Vec<OwnSample>) -> Result<(), WriteError> {
+        Err(WriteError::Refused(format!("{} samples", samples.len())))
+    }
+}
+
+/// Makes a tenant now.
+pub(crate) async fn tenant(app: &App, key: &str) -> TenantDb {
+    let made = app
+        .db
+        .system()
+        .create_tenant(key, key, app.clock.now())
+        .await;
+    app.db.tenant(made.expect("made").id())
+}
+
+/// Adds a first-party plugin that `cargo xtask plugins` built, and approves all that it asks for.
+pub(crate) async fn add_plugin(app: &App, file: &str) -> VersionRow {
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../plugins/target/wasm32-wasip2/release"
+    );
+    let path = std::path::Path::new(folder).join(file);
+    let component = std::fs::read(&path).unwrap_or_else(|error| {
+        panic!(
+            "{}: {error}; build it with: cargo xtask plugins",
+            path.display()
+        )
+    });
+    let inspection = shoal_runtime::inspect(&component).expect("a component of ours");
+    let manifest = inspection.manifest;
+    let version = VersionRow {
+        digest: inspection.digest.to_string(),
+        plugin_id: manifest.id.to_string(),
+        version: manifest.version.to_string(),
+        kind: inspection.kind.to_string(),
+        manifest: manifest.text.clone(),
+        size_bytes: component.len() as i64,
+        added_at_ms: app.clock.now().unix_ms(),
+        approved_grants: None,
+        approved_at_ms: None,
+        approval: None,
+    };
+    let system = app.db.system();
+    system
+        .add_version(&version, &component)
+        .await
+        .expect("added");
+    let asked = manifest.asked();
+    let approved = system.approve(&version.digest, &asked, app.clock.now());
+    assert!(approved.await.expect("approved"));
+    version
+}
+
+/// The month of the tests: it has 720 hours.
+pub(crate) fn november() -> Month {
+    "2026-11".parse().expect("a month")
+}
+
+/// An hour of that month, or after it.
+pub(crate) fn hour(at: i64) -> Hour {
+    Hour(november().first_hour().0 + at)
+}
+
+/// The present value of an own metric.
+pub(crate) fn metric(app: &App, series: &str) -> Option<f64> {
+    app.observe
+        .samples(Timestamp(0))
+        .into_iter()
+        .find(|sample| sample.labels.to_string() == series)
+        .map(|sample| sample.value)
+}
+
+/// Makes elements of one meter.
+pub(crate) struct Of(Meter);
+
+pub(crate) const HOST: Of = Of(Meter::HostStandard);
+pub(crate) const SERIES: Of = Of(Meter::MetricStandard);
+pub(crate) const MICRO: Of = Of(Meter::HostMicro);
+
+impl Of {
+    /// The subject itself.
+    pub(crate) fn at(&self, hour: Hour, subject: &str) -> Usage {
+        self.member(hour, subject, 0)
+    }
+
+    /// One of the subject's members.
+    pub(crate) fn member(&self, hour: Hour, subject: &str, member: u64) -> Usage {
+        Usage {
+            hour,
+            meter: self.0,
+            subject: subject.to_owned(),
+            member,
+        }
+    }
+}
