@@ -53,5 +53,9 @@ pub struct TenantCount {
 
 /// Every job.
 pub fn all() -> Vec<Box<dyn Job>> {
-    Vec::new()
+    vec![
+        Box::new(crate::monitoring::evaluate::EvaluateMonitors),
+        Box::new(crate::monitoring::checks::RunChecks),
+        Box::new(crate::notify::DeliverNotifications),
+    ]
 }
