@@ -23,6 +23,9 @@ use shoal_model::{TenantId, Timestamp};
 use crate::app::App;
 use crate::billing::close_usage::CloseUsage;
 use crate::billing::rate_statements::RateStatements;
+use crate::monitoring::checks::RunChecks;
+use crate::monitoring::evaluate::EvaluateMonitors;
+use crate::notify::DeliverNotifications;
 use crate::task::Tasks;
 use delete_expired::DeleteExpired;
 
@@ -102,6 +105,9 @@ impl TenantCount {
 /// Every job.
 pub fn all() -> Vec<Box<dyn Job>> {
     vec![
+        Box::new(EvaluateMonitors),
+        Box::new(RunChecks),
+        Box::new(DeliverNotifications),
         Box::new(CloseUsage),
         Box::new(RateStatements),
         Box::new(DeleteExpired),

@@ -116,6 +116,18 @@ impl From<EvalError> for AskError {
     }
 }
 
+/// For engines: whether asking again may help.
+impl From<AskError> for QueryError {
+    fn from(error: AskError) -> QueryError {
+        match error {
+            AskError::Bad(why) | AskError::Execution(why) => QueryError::Refused(why),
+            AskError::Timeout(_) | AskError::Unavailable(_) => {
+                QueryError::Unavailable(anyhow::Error::new(error))
+            }
+        }
+    }
+}
+
 impl From<ReadError> for AskError {
     fn from(error: ReadError) -> AskError {
         match error {
@@ -341,21 +353,6 @@ impl Drop for SetOnDrop {
     }
 }
 
-/// Checks a monitor's query: it has to parse, and to give a vector or a number.
-///
-/// # Errors
-/// [`AskError::Bad`], saying where and why.
-pub fn check(text: &str) -> Result<(), AskError> {
-    let expr = parse(text)?;
-    if expr.can_be_ranged() {
-        return Ok(());
-    }
-    Err(AskError::Bad(format!(
-        "the query gives a {}; it has to give an instant vector or a scalar",
-        expr.value_type().as_str()
-    )))
-}
-
 /// Reads a duration as PromQL writes it, such as `1h30m`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let ExprKind::Number(number) = parse(text).ok()?.kind else {
@@ -389,13 +386,7 @@ impl Query for Queries {
         promql: &str,
         at: Timestamp,
     ) -> Result<Vec<(Labels, f64)>, QueryError> {
-        let found = Queries::instant(self, tenant, promql, at, None).await;
-        let found = found.map_err(|error| match error {
-            AskError::Bad(why) | AskError::Execution(why) => QueryError::Refused(why),
-            AskError::Timeout(_) | AskError::Unavailable(_) => {
-                QueryError::Unavailable(anyhow::Error::new(error))
-            }
-        })?;
+        let found = Queries::instant(self, tenant, promql, at, None).await?;
         match found.value {
             Value::Scalar(point) => Ok(vec![(Labels::default(), point.value)]),
             Value::Vector(samples) => Ok(samples
@@ -412,16 +403,6 @@ impl Query for Queries {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_monitor_needs_numbers() {
-        assert!(check("avg by (host_name) (rate(cpu_seconds_total[5m]))").is_ok());
-        assert!(check("1 + 1").is_ok());
-        let error = check("up[5m]").expect_err("a range vector");
-        assert!(error.to_string().contains("instant vector"), "{error}");
-        let error = check("sum(").expect_err("no query");
-        assert!(error.to_string().contains("1:5"), "{error}");
-    }
 
     #[test]
     fn durations_are_those_of_promql() {

@@ -81,6 +81,10 @@ pub async fn run(config: Config) -> Result<()> {
         to_tell: Notify::new(),
     });
     crate::jobs::start(&app, &tasks);
+    tasks.spawn("bell", {
+        let app = app.clone();
+        |stop| crate::notify::ring_when_due(app, stop)
+    });
     let router = crate::http::router(app.clone());
     tasks.spawn("http", |stop| {
         crate::http::serve("api", listener, router, stop)

@@ -65,8 +65,8 @@ pub(super) fn routes() -> Vec<Route> {
 
 /// A check runs once a minute unless its tenant says otherwise.
 const INTERVAL_DEFAULT_MS: i64 = 60_000;
-/// Oftener would cost more than it tells.
-const INTERVAL_MIN_MS: i64 = 1_000;
+/// How often it is looked which checks are due; oftener would cost more than it tells. Every interval is a multiple.
+const INTERVAL_MIN_MS: i64 = 10_000;
 /// A day.
 const INTERVAL_MAX_MS: i64 = 86_400_000;
 const NAME_MAX_CHARS: usize = 100;
@@ -334,11 +334,13 @@ fn check_name(name: &str) -> Result<(), ApiError> {
 
 fn check_interval(interval_ms: Option<i64>) -> Result<(), ApiError> {
     match interval_ms {
-        Some(ms) if !(INTERVAL_MIN_MS..=INTERVAL_MAX_MS).contains(&ms) => {
+        Some(ms)
+            if !(INTERVAL_MIN_MS..=INTERVAL_MAX_MS).contains(&ms) || ms % INTERVAL_MIN_MS != 0 =>
+        {
             Err(ApiError::bad_request(
                 "invalid_interval",
                 format!(
-                    "interval_ms is {ms}; it must be from {INTERVAL_MIN_MS} to {INTERVAL_MAX_MS}"
+                    "interval_ms is {ms}; it must be a multiple of {INTERVAL_MIN_MS} from {INTERVAL_MIN_MS} to {INTERVAL_MAX_MS}"
                 ),
             ))
         }

@@ -19,6 +19,7 @@ use crate::db::testing::each_database;
 use crate::db::{Db, TenantDb};
 use crate::observe::Observe;
 use crate::plugins::PluginRegistry;
+use crate::query::Queries;
 use crate::secrets::SecretBox;
 use crate::telemetry::{OwnSample, Query, QueryError, Telemetry, WriteError, WriteSamples};
 
@@ -56,6 +57,7 @@ async fn app(db: Db, now: Timestamp, folder: &std::path::Path) -> Arc<App> {
         config: config.expect("a configuration"),
         plugins: Arc::new(PluginRegistry::new(runtime, db.clone(), secrets)),
         db,
+        queries: Queries::new(store.clone()),
         store,
         telemetry: Telemetry {
             query: Arc::new(NoTelemetry),

@@ -1,0 +1,382 @@
+//! The job `run-checks`: runs every check that is due in a slot, and records what it found.
+//!
+//! Whether a check is due follows from its id, its interval and the slot alone: nothing is remembered, checks with the same
+//! interval are spread over it, and what was missed is not made up. A check that found something out leaves samples,
+//! usage and the state of its alert, in that order: each may be written again, and only the last says that the slot
+//! is done. One that could not run leaves its reason and its alert as it was.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use shoal_model::alert::{Evidence, Rule, Severity};
+use shoal_model::telemetry::MetricKind;
+use shoal_model::usage::{Meter, Usage};
+use shoal_model::{Labels, TenantId, Timestamp};
+use shoal_runtime::{CallContext, CheckOutcome, Installed};
+use tokio::sync::{Notify, Semaphore};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::judge::{self, Seen};
+use crate::app::App;
+use crate::clock::{Clock, Stopwatch};
+use crate::db::alerts::{Judged, Source, SourceKind};
+use crate::db::installations::InstallationRow;
+use crate::db::{Db, DbError, TenantDb};
+use crate::jobs::{Job, TenantCount};
+use crate::plugins::Running;
+use crate::telemetry::{OwnSample, WriteSamples};
+
+/// How often it is looked which checks are due; intervals are multiples of it.
+pub const PERIOD: Duration = Duration::from_secs(10);
+/// Checks at a time: a quarter of the calls that the runtime has room for.
+const CHECKS_AT_ONCE: usize = 32;
+/// Checks of one tenant at a time.
+const CHECKS_PER_TENANT: usize = 8;
+/// How long one check may take, whatever its interval.
+const CHECK_MAX: Duration = Duration::from_secs(30);
+/// How much longer than its interval a check may take: a target that does not answer within ten seconds is something that
+/// a check every ten seconds should still live to tell.
+const CHECK_GRACE: Duration = Duration::from_secs(5);
+/// When a run begins no more checks.
+const RUN_MAX: Duration = Duration::from_secs(45);
+/// Checks that are gone, closed in one run; the rest is left to the next.
+const GONE_MAX: i64 = 100;
+/// A check's state changes at once: what it found is what it says.
+const RULE: Rule = Rule {
+    max_attempts: 1,
+    missing_is: None,
+};
+
+/// The job.
+pub struct RunChecks;
+
+#[async_trait]
+impl Job for RunChecks {
+    fn name(&self) -> &'static str {
+        "run-checks"
+    }
+
+    fn summary(&self) -> &'static str {
+        "Runs every check that is due at its scheduled time and records what it found"
+    }
+
+    fn period(&self) -> Duration {
+        PERIOD
+    }
+
+    fn refuse(&self, scheduled: Timestamp) -> Option<String> {
+        let period_ms = PERIOD.as_millis() as i64;
+        (scheduled.0 % period_ms != 0).then(|| {
+            format!(
+                "no check is ever due at {}; scheduled_at_ms must be a multiple of {period_ms}",
+                scheduled.0
+            )
+        })
+    }
+
+    async fn run(&self, app: &App, scheduled: Timestamp) -> anyhow::Result<Vec<TenantCount>> {
+        let now = app.clock.now();
+        anyhow::ensure!(
+            scheduled <= now,
+            "checks cannot run for {scheduled}: it is {now} now"
+        );
+        close_what_is_gone(&app.db, &app.to_tell, now).await?;
+        let mut due: BTreeMap<TenantId, Vec<Arc<Running>>> = BTreeMap::new();
+        for running in app.plugins.snapshot().iter() {
+            if is_due(&running.row, scheduled) {
+                due.entry(running.row.tenant())
+                    .or_default()
+                    .push(running.clone());
+            }
+        }
+        let run = Run {
+            app,
+            slot: scheduled,
+            turns: Semaphore::new(CHECKS_AT_ONCE),
+            began: Stopwatch::start(),
+        };
+        let at_once = due.len().max(1);
+        let counts = stream::iter(due)
+            .map(|(tenant, due)| run.tenant(tenant, due))
+            .buffer_unordered(at_once);
+        Ok(counts.collect().await)
+    }
+}
+
+/// Whether a slot is one of an installation's.
+fn is_due(row: &InstallationRow, slot: Timestamp) -> bool {
+    row.kind == "check" && slot == slot.slot(interval(row), offset(row))
+}
+
+/// In whole periods, at least one.
+fn interval(row: &InstallationRow) -> Duration {
+    let period = PERIOD.as_millis() as i64;
+    let periods = (row.interval_ms.unwrap_or(0) / period).max(1);
+    PERIOD * u32::try_from(periods).unwrap_or(u32::MAX)
+}
+
+/// Where in its interval a check runs: by a hash of its id, in whole periods.
+fn offset(row: &InstallationRow) -> Duration {
+    let periods = interval(row).as_millis() / PERIOD.as_millis();
+    let place = u128::from(xxh3_64(row.id.as_bytes())) % periods.max(1);
+    PERIOD * place as u32
+}
+
+/// Closes the alerts of checks that are no longer installed.
+async fn close_what_is_gone(db: &Db, to_tell: &Notify, now: Timestamp) -> Result<(), DbError> {
+    for (tenant, installation) in db.system().checks_not_installed(GONE_MAX).await? {
+        if db.tenant(tenant).forget_check(&installation, now).await? > 0 {
+            to_tell.notify_one();
+        }
+    }
+    Ok(())
+}
+
+/// One slot of all checks.
+struct Run<'a> {
+    app: &'a App,
+    slot: Timestamp,
+    turns: Semaphore,
+    began: Stopwatch,
+}
+
+/// What became of one check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ran {
+    Processed,
+    Failed,
+    Skipped,
+}
+
+impl Run<'_> {
+    async fn tenant(&self, tenant: TenantId, due: Vec<Arc<Running>>) -> TenantCount {
+        let db = self.app.db.tenant(tenant);
+        let mut count = TenantCount {
+            tenant,
+            expected: due.len() as u64,
+            processed: 0,
+            failed: 0,
+            skipped: 0,
+        };
+        let last_slots = match self.last_slots(&db).await {
+            Ok(last_slots) => last_slots,
+            Err(error) => {
+                tracing::error!(%error, tenant.id = tenant.0, "states of checks cannot be read");
+                count.failed = count.expected;
+                return count;
+            }
+        };
+        let last_slot = |running: &Running| last_slots.get(&running.row.id).copied();
+        let mut ran = stream::iter(due)
+            .map(|running| self.check(&db, last_slot(&running), running))
+            .buffer_unordered(CHECKS_PER_TENANT);
+        while let Some(ran) = ran.next().await {
+            match ran {
+                Ran::Processed => count.processed += 1,
+                Ran::Failed => count.failed += 1,
+                Ran::Skipped => count.skipped += 1,
+            }
+        }
+        count
+    }
+
+    async fn last_slots(&self, db: &TenantDb) -> Result<HashMap<String, Timestamp>, DbError> {
+        let _turn = self.turns.acquire().await;
+        let states = db.check_states().await?;
+        Ok(states
+            .into_iter()
+            .filter_map(|state| Some((state.installation, state.last_slot?)))
+            .collect())
+    }
+
+    async fn check(
+        &self,
+        db: &TenantDb,
+        last_slot: Option<Timestamp>,
+        running: Arc<Running>,
+    ) -> Ran {
+        let row = &running.row;
+        let is_missed = self.app.clock.now().since(self.slot) >= interval(row);
+        if is_missed || last_slot.is_some_and(|last| last >= self.slot) {
+            return Ran::Skipped;
+        }
+        let _turn = self.turns.acquire().await;
+        let began = self.app.clock.now();
+        let found = self.call(&running, began).await;
+        let record = Record {
+            db,
+            samples: &*self.app.telemetry.samples,
+            clock: &self.app.clock,
+            to_tell: &self.app.to_tell,
+            row,
+            slot: self.slot,
+            began,
+        };
+        match record.all(found).await {
+            Ok(ran) => ran,
+            Err(error) => {
+                tracing::error!(%error, tenant.id = row.tenant_id, installation.id = row.id, "check not recorded");
+                Ran::Failed
+            }
+        }
+    }
+
+    /// What the check found and how long it took, or why it found nothing.
+    async fn call(&self, running: &Running, now: Timestamp) -> Result<Found, String> {
+        if self.began.elapsed() >= RUN_MAX {
+            return Err("there was no time for it; the slot's other checks took all".to_owned());
+        }
+        let installed: &Installed = match &running.state {
+            Ok(installed) => installed,
+            Err(reason) => return Err(reason.clone()),
+        };
+        let row = &running.row;
+        let time = CHECK_MAX.min(interval(row) + CHECK_GRACE);
+        let mut context = CallContext::new(now, format!("{}-{}", row.id, self.slot.0));
+        context.deadline = Some(now + time);
+        let call = installed.run_check(&context).await;
+        self.app.observe.plugin_call(installed, row.tenant(), &call);
+        let duration = call.report.duration;
+        call.outcome
+            .map(|outcome| Found { outcome, duration })
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// What a check found, and how long it took.
+struct Found {
+    outcome: CheckOutcome,
+    duration: Duration,
+}
+
+/// Where what one check found is recorded.
+struct Record<'a> {
+    db: &'a TenantDb,
+    samples: &'a dyn WriteSamples,
+    clock: &'a Clock,
+    to_tell: &'a Notify,
+    row: &'a InstallationRow,
+    slot: Timestamp,
+    began: Timestamp,
+}
+
+impl Record<'_> {
+    async fn all(&self, found: Result<Found, String>) -> Result<Ran, DbError> {
+        let source = source(self.row);
+        let found = match found {
+            Ok(found) => found,
+            Err(reason) => {
+                let now = self.clock.now();
+                self.db.note_error(&source, self.slot, &reason, now).await?;
+                return Ok(Ran::Failed);
+            }
+        };
+        let samples = samples(self.row, &found, self.began);
+        let written = self.samples.write(self.db.id(), samples).await;
+        let usage = Usage {
+            hour: self.began.hour(),
+            meter: Meter::CheckExternal,
+            subject: self.row.id.clone(),
+            member: 0,
+        };
+        self.db.add_usage(&[usage]).await?;
+        let error = written
+            .err()
+            .map(|error| format!("what it measured is lost: {error}"));
+        self.judge(&source, found.outcome, error).await
+    }
+
+    async fn judge(
+        &self,
+        source: &Source,
+        outcome: CheckOutcome,
+        error: Option<String>,
+    ) -> Result<Ran, DbError> {
+        let seen = Seen {
+            // A check has one target, whatever it is called.
+            fingerprint: Labels::default().fingerprint(),
+            labels: labels(self.row),
+            evidence: Evidence::Is(outcome.status),
+            value: None,
+            message: Some(outcome.summary),
+        };
+        let is_whole = error.is_none();
+        let slot = self.slot;
+        let decide = |known| {
+            let mut decision = judge::decide(source, RULE, slot, vec![seen], known)?;
+            decision.error = error;
+            Ok(decision)
+        };
+        let judged = self
+            .db
+            .judge(source, slot, self.clock.now(), decide)
+            .await?;
+        Ok(match judged {
+            Judged::Now { transitions } => {
+                if transitions > 0 {
+                    self.to_tell.notify_one();
+                }
+                if is_whole {
+                    Ran::Processed
+                } else {
+                    Ran::Failed
+                }
+            }
+            Judged::Before | Judged::Outdated => Ran::Skipped,
+            Judged::Refused => Ran::Failed,
+        })
+    }
+}
+
+/// A check as alerts know it. It tells every enabled channel.
+fn source(row: &InstallationRow) -> Source {
+    Source {
+        id: row.id.clone(),
+        name: row.name.clone(),
+        kind: SourceKind::Check,
+        memo: String::new(),
+        channels: None,
+    }
+}
+
+fn labels(row: &InstallationRow) -> Labels {
+    Labels::from_pairs([("check", &row.name), ("check_id", &row.id)])
+}
+
+/// What it measured, how it is and how long it took. Nobody owns the series: checks are metered as such.
+fn samples(row: &InstallationRow, found: &Found, at: Timestamp) -> Vec<OwnSample> {
+    let own = labels(row);
+    let sample = |name: &str, labels: &[(String, String)], value: f64| {
+        let theirs = labels.iter().map(|(name, value)| (&**name, &**value));
+        let ours = own.iter().map(|label| (&*label.name, &*label.value));
+        let all = theirs.chain(ours).chain([("__name__", name)]);
+        OwnSample {
+            labels: Labels::from_pairs(all),
+            kind: MetricKind::Gauge,
+            owner: None,
+            at,
+            value,
+        }
+    };
+    let status = match found.outcome.status {
+        Severity::Ok => 0.0,
+        Severity::Warning => 1.0,
+        Severity::Critical => 2.0,
+        Severity::Unknown => 3.0,
+    };
+    let seconds = found.duration.as_secs_f64();
+    let mut samples = vec![
+        sample("shoal_check_status", &[], status),
+        sample("shoal_check_duration_seconds", &[], seconds),
+    ];
+    let measured = found.outcome.measurements.iter();
+    samples.extend(measured.map(|m| sample(&m.name, &m.labels, m.value)));
+    samples
+}
+
+#[cfg(test)]
+mod tests;
