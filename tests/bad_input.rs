@@ -467,15 +467,16 @@ async fn more_than_a_plugin_asks_for_cannot_be_approved() {
     server.stop().await;
 }
 
-/// Bytes with one text replaced by another of the same length.
+/// Bytes with one text replaced by another of the same length, wherever it stands.
 #[track_caller]
 fn replaced(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
-    let at = bytes
-        .windows(from.len())
-        .position(|window| window == from.as_bytes())
-        .expect("the manifest is in the component");
     let mut changed = bytes.to_vec();
-    changed[at..at + to.len()].copy_from_slice(to.as_bytes());
+    let places = bytes.windows(from.len()).enumerate();
+    let found = places.filter(|(_, window)| *window == from.as_bytes());
+    for (at, _) in found {
+        changed[at..at + to.len()].copy_from_slice(to.as_bytes());
+    }
+    assert_ne!(changed, bytes, "the manifest is in the component");
     changed
 }
