@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{Answer, Client, Database, Listener, Server, eventually, otlp};
+use crate::support::{Answer, Client, Database, Listener, Server, Tenant, eventually, otlp};
 
 /// Posts a word to the hostile receiver, which does as it says.
 async fn behave(client: &Client, word: &str) -> Answer {
@@ -103,21 +103,21 @@ async fn hostile_calls_in_parallel_do_not_starve_their_neighbours() {
     server.stop().await;
 }
 
-/// How a check misbehaves, and what its calls must be counted as.
-const BEHAVIOURS: [(&str, &str); 9] = [
-    ("loop", "limit-cpu"),
-    ("allocate", "limit-memory"),
-    ("recurse", "trapped"),
-    ("panic", "panicked"),
-    ("big-output", "limit-output"),
-    ("many-measurements", "bad-answer"),
-    ("bad-name", "bad-answer"),
-    ("reject", "rejected"),
-    ("retry", "retry"),
+/// How a check misbehaves, what its calls are counted as, and what its tenant is told.
+const BEHAVIOURS: [(&str, &str, &str); 9] = [
+    ("loop", "limit-cpu", "200 ms are allowed"),
+    ("allocate", "limit-memory", "bytes of memory are allowed"),
+    ("recurse", "trapped", "the plugin crashed"),
+    ("panic", "panicked", "the guest panicked on purpose"),
+    ("big-output", "limit-output", "at once are allowed"),
+    ("many-measurements", "bad-answer", "breaks its contract"),
+    ("bad-name", "bad-answer", "breaks its contract"),
+    ("reject", "rejected", "rejected on purpose"),
+    ("retry", "retry", "later on purpose"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_checks_are_counted_as_what_they_did_while_a_neighbours_check_goes_on() {
+async fn hostile_checks_are_told_what_they_did_while_a_neighbours_check_goes_on() {
     let server = Server::start(Database::sqlite()).await;
     let page = Listener::start().await;
     for package in ["hostile", "http-check"] {
@@ -125,7 +125,7 @@ async fn hostile_checks_are_counted_as_what_they_did_while_a_neighbours_check_go
     }
     let hostile = server.tenant("hostile").await;
     let neighbour = server.tenant("neighbour").await;
-    for (deed, _) in BEHAVIOURS {
+    for (deed, _, _) in BEHAVIOURS {
         let settings = json!({ "do": deed, "url": page.url("/") });
         hostile.enable_check("hostile", deed, settings).await;
     }
@@ -133,30 +133,49 @@ async fn hostile_checks_are_counted_as_what_they_did_while_a_neighbours_check_go
         .enable_check("http-check", "page", json!({ "url": page.url("/") }))
         .await;
 
-    eventually(
-        "run of the neighbour's check beside each hostile one",
-        async || {
-            let outcomes = outcomes(&server, "hostile").await;
-            let runs = neighbour
-                .value_of("count_over_time(http_check_up[10m])")
-                .await;
-            let all_ran = BEHAVIOURS.iter().all(|(_, code)| outcomes.contains(*code));
-            (all_ran && runs.is_some_and(|count| count >= 3.0)).then_some(())
-        },
-    )
+    for (deed, _, says) in BEHAVIOURS {
+        let message = last_error(&hostile, deed).await;
+        assert!(
+            message.contains(says),
+            "{deed}: {message:?} does not say {says:?}"
+        );
+    }
+    eventually("three good runs of the neighbour's check", async || {
+        let runs = neighbour
+            .value_of("sum_over_time(http_check_up[10m])")
+            .await;
+        runs.filter(|count| *count >= 3.0)
+    })
     .await;
-    let wanted: BTreeSet<String> = BEHAVIOURS
-        .iter()
-        .map(|(_, code)| (*code).to_owned())
-        .collect();
-    assert_eq!(outcomes(&server, "hostile").await, wanted);
     let worst = neighbour
         .value_of("min_over_time(http_check_up[10m])")
         .await;
     assert_eq!(worst, Some(1.0), "the neighbour's check failed");
-    let done = BTreeSet::from(["done".to_owned()]);
-    assert_eq!(outcomes(&server, "http-check").await, done);
+
+    let wanted: BTreeSet<String> = BEHAVIOURS
+        .iter()
+        .map(|(_, code, _)| (*code).to_owned())
+        .collect();
+    eventually("count of each outcome", async || {
+        (outcomes(&server, "hostile").await == wanted).then_some(())
+    })
+    .await;
+    assert_eq!(
+        outcomes(&server, "http-check").await,
+        BTreeSet::from(["done".to_owned()])
+    );
     server.stop().await;
+}
+
+/// Why a check could not run, as its tenant sees it.
+async fn last_error(tenant: &Tenant, name: &str) -> String {
+    eventually(&format!("reason why {name} could not run"), async || {
+        let list = tenant.read.get("/api/v1/checks").await.is(200);
+        let checks = list["checks"].as_array().expect("a list");
+        let check = checks.iter().find(|check| check["name"] == name)?;
+        check["last_error"].as_str().map(str::to_owned)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -120,6 +120,9 @@ fn table(ids: &Ids) -> Vec<Row> {
         Row::new(GET, "/api/v1/alerts/{}", &[alert]),
         Row::new(POST, "/api/v1/alerts/{}/close", &[alert]).body(json!({ "reason": "none of your business" })),
 
+        Row::new(GET, "/api/v1/checks", &[]),
+        Row::new(POST, "/api/v1/installations/{}/test-notification", &[installation]).body(json!({})),
+
         Row::new(GET, "/api/v1/usage", &[]),
         Row::new(GET, "/api/v1/usage/hours", &[]),
         Row::new(GET, "/api/v1/statements", &[]).query("include_open_hour=true"),

@@ -8,10 +8,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::components::text;
-use super::{Client, Database, PATIENCE, eventually};
+use super::{Client, Database, eventually};
 
 /// The server runs on the loopback address and so do the targets of its plugins.
 const ALWAYS: [&str; 2] = ["--allow-private", "127.0.0.0/8"];
+
+/// How long the server itself waits for the end of a run; its API allows no more.
+const RUN_WAIT_MS: u64 = 30_000;
 
 /// How much of the log a failed test shows.
 const LOG_TAIL_BYTES: usize = 16 << 10;
@@ -134,7 +137,7 @@ impl Server {
     /// Posts a run of a job and waits for its end; returns the run.
     pub(crate) async fn run_job(&self, job: &str, body: &Value) -> Value {
         let mut body = body.clone();
-        body["wait_ms"] = json!(PATIENCE.as_millis() as u64 / 2);
+        body["wait_ms"] = json!(RUN_WAIT_MS);
         let path = format!("/api/v1/jobs/{job}/runs");
         let run = self.operator.post(&path, &body).await.is(200);
         assert_eq!(run["status"], "done", "{job}: {run}");
