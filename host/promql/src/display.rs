@@ -34,7 +34,8 @@ impl Display for Number {
         if self.is_duration {
             return f.write_str(&format_duration((self.value * 1000.0).round() as i64));
         }
-        f.write_str(&format_number(self.value))
+        // A literal has no sign of its own.
+        f.write_str(format_number(self.value).trim_start_matches('+'))
     }
 }
 

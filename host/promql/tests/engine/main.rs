@@ -1,0 +1,7 @@
+//! The evaluator through its public face: semantics, limits, and properties that hold for all queries.
+
+mod limits;
+mod properties;
+mod queries;
+mod semantics;
+mod source;
