@@ -39,8 +39,9 @@ impl Display for Number {
     }
 }
 
-/// Writes a number as Prometheus does: `+Inf`, `-Inf`, `NaN`, else the shortest decimal that reads the same.
-pub(crate) fn format_number(value: f64) -> String {
+/// Writes a value as Prometheus' labels and interfaces do: `+Inf`, `-Inf`, `NaN`, else the shortest decimal without
+/// exponent that reads the same.
+pub fn format_number(value: f64) -> String {
     if value.is_nan() {
         "NaN".to_owned()
     } else if value.is_infinite() {

@@ -48,7 +48,7 @@ fn a_query_holds_at_most_so_many_samples() {
         Err(error.clone())
     );
     // What is no longer needed is given back.
-    let sums = vec!["sum(m)"; 5].join(" + ");
+    let sums = ["sum(m)"; 5].join(" + ");
     assert!(evaluate(&range(&sums, 8), &memory, &limits).is_ok());
     // Subqueries make steps of their own, however many.
     for text in [
