@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use shoal_model::labels::Labels;
-use shoal_promql::{STALE_BITS, SeriesData, Value, parse};
+use shoal_promql::{Limits, Query, STALE_BITS, SeriesData, Value, evaluate, parse};
 
-use crate::queries::{noise, vector};
+use crate::queries::{extreme, noise, vector};
 use crate::source::{Memory, labels};
 
 fn data() -> impl Strategy<Value = Memory> {
@@ -101,6 +101,21 @@ proptest! {
                 .map_err(|error| TestCaseError::fail(format!("{text} as {expr}: {error}")))?;
             prop_assert_eq!(expr, again);
         }
+    }
+
+    #[test]
+    fn nothing_makes_the_evaluator_panic(
+        text in prop_oneof![extreme(), noise()],
+        memory in data(),
+        start_ms in prop::sample::select(vec![0, 1, -1, 1 << 61, -(1 << 61), i64::MAX, i64::MIN]),
+        length_ms in prop::sample::select(vec![0, 1, 60_000, 1 << 61, i64::MAX]),
+        step_ms in prop::sample::select(vec![1, 20_000, 1 << 61, i64::MAX]),
+    ) {
+        let Ok(expr) = parse(&text) else { return Ok(()) };
+        let end_ms = start_ms.saturating_add(length_ms);
+        let limits = Limits { samples_max: 10_000, ..Limits::default() };
+        let _ = evaluate(&Query::instant(expr.clone(), start_ms), &memory, &limits);
+        let _ = evaluate(&Query::range(expr, start_ms, end_ms, step_ms), &memory, &limits);
     }
 
     #[test]

@@ -134,6 +134,84 @@ pub(crate) fn vector() -> BoxedStrategy<String> {
     .boxed()
 }
 
+/// Queries with times, ranges and numbers at the ends of what can be written.
+pub(crate) fn extreme() -> impl Strategy<Value = String> {
+    let length = || {
+        prop::sample::select(vec![
+            "1ms",
+            "9999y",
+            "5m",
+            "1e11",
+            "step()",
+            "range()",
+            "9999y*9999y",
+            "1/0.1",
+        ])
+    };
+    let time = prop::sample::select(vec![
+        "",
+        " @ 2305843009213693",
+        " @ -2305843009213693",
+        " @ 0",
+        " @ end()",
+        " offset 9999y",
+        " offset -9999y",
+        " @ start() offset (9999y * 2)",
+        " @ 2305843009213693 offset -9999y",
+    ]);
+    let number = || {
+        prop::sample::select(vec![
+            "1e308", "-1e308", "NaN", "Inf", "-Inf", "0", "1e-320", "time()",
+        ])
+    };
+    let function = prop::sample::select(vec![
+        "rate",
+        "increase smoothed",
+        "delta anchored",
+        "deriv",
+        "sum_over_time",
+        "stddev_over_time",
+        "irate",
+        "ts_of_min_over_time",
+        "absent_over_time",
+        "changes",
+    ]);
+    let vector = prop_oneof![
+        time.clone().prop_map(|time| format!("a{time}")),
+        time.clone().prop_map(|time| format!("a smoothed{time}")),
+        (function, length(), time.clone()).prop_map(|(function, range, time)| {
+            let (function, bounds) = function.split_once(' ').unwrap_or((function, ""));
+            format!("{function}(a[{range}] {bounds}{time})")
+        }),
+        (length(), length(), time.clone())
+            .prop_map(|(range, step, time)| format!("max_over_time(a[{range}:{step}]{time})")),
+        time.prop_map(|time| format!("info(a{time})")),
+        (number(), number()).prop_map(|(a, b)| format!("vector({a} % {b})")),
+    ];
+    let call = prop::sample::select(vec![
+        "",
+        "hour",
+        "days_in_month",
+        "year",
+        "round",
+        "sgn",
+        "sum",
+        "stdvar",
+        "avg",
+        "-",
+    ]);
+    let with_number = prop::sample::select(vec![
+        "topk",
+        "quantile",
+        "limit_ratio",
+        "limitk",
+        "histogram_quantile",
+    ]);
+    (vector, call, with_number, number()).prop_map(|(vector, call, with_number, number)| {
+        format!("{with_number}({number}, {call}({vector}))")
+    })
+}
+
 /// Text that looks like PromQL here and there.
 pub(crate) fn noise() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
