@@ -20,6 +20,7 @@ mod aggregate;
 mod aggregate_pick;
 mod aggregate_values;
 mod binary;
+mod cardinality;
 mod duration;
 mod grid;
 mod labels;
