@@ -34,12 +34,14 @@ impl Display for Number {
         if self.is_duration {
             return f.write_str(&format_duration((self.value * 1000.0).round() as i64));
         }
-        f.write_str(&format_number(self.value))
+        // A literal has no sign of its own.
+        f.write_str(format_number(self.value).trim_start_matches('+'))
     }
 }
 
-/// Writes a number as Prometheus does: `+Inf`, `-Inf`, `NaN`, else the shortest decimal that reads the same.
-pub(crate) fn format_number(value: f64) -> String {
+/// Writes a value as Prometheus' labels and interfaces do: `+Inf`, `-Inf`, `NaN`, else the shortest decimal without
+/// exponent that reads the same.
+pub fn format_number(value: f64) -> String {
     if value.is_nan() {
         "NaN".to_owned()
     } else if value.is_infinite() {

@@ -20,6 +20,7 @@ mod aggregate;
 mod aggregate_pick;
 mod aggregate_values;
 mod binary;
+mod cardinality;
 mod duration;
 mod grid;
 mod labels;
@@ -115,6 +116,8 @@ pub(crate) struct Evaluator<'a> {
 
 impl Evaluator<'_> {
     pub(crate) fn eval(&self, expr: &Expr, grid: &Grid) -> Result<Output, EvalError> {
+        // Nearly every node makes a column; steps of subqueries can be too many even for one.
+        self.check_room(grid.len as u64)?;
         let before = self.held.get();
         let output = self.eval_node(expr, grid)?;
         // What the node needed on the way is gone now.
@@ -200,14 +203,18 @@ impl Evaluator<'_> {
     /// Counts samples as held until the node that is evaluated now is done.
     pub(crate) fn hold(&self, samples: u64) -> Result<(), EvalError> {
         self.checkpoint()?;
-        let held = self.held.get().saturating_add(samples);
-        if held > self.limits.samples_max {
-            return Err(EvalError::TooManySamples {
-                max: self.limits.samples_max,
-            });
-        }
-        self.held.set(held);
+        self.check_room(samples)?;
+        self.held.set(self.held.get() + samples);
         Ok(())
+    }
+
+    /// Whether so many more samples may be held. Asked before space is taken for a moment only.
+    pub(crate) fn check_room(&self, samples: u64) -> Result<(), EvalError> {
+        let max = self.limits.samples_max;
+        match self.held.get().saturating_add(samples) <= max {
+            true => Ok(()),
+            false => Err(EvalError::TooManySamples { max }),
+        }
     }
 
     /// Counts columns as held before they are made.

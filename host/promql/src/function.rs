@@ -1,4 +1,5 @@
-//! The functions: their names, and the types of their arguments and results.
+//! The functions: their names, and the types of their arguments and results. A new one is a line here and an arm in
+//! `functions`.
 
 use crate::ast::ValueType;
 

@@ -45,6 +45,7 @@ pub use ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Bounds, Duration, DurationKind, Expr, ExprKind,
     Group, Grouping, Matching, MatchingLabels, Number, Selector, Subquery, UnaryOp, ValueType,
 };
+pub use display::format_number;
 pub use error::ParseError;
 pub use eval::evaluate;
 pub use function::{Function, Signature};

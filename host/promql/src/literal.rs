@@ -1,5 +1,9 @@
 //! Numbers, durations and strings as PromQL spells them.
 
+/// The longest duration, in seconds: 10,000 years. Sums of a few of them and of a time fit into 64 bits of
+/// milliseconds.
+pub(crate) const DURATION_MAX_SECONDS: f64 = 10_000.0 * 365.0 * 86_400.0;
+
 /// What a number or duration is worth.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Numeric {

@@ -87,6 +87,9 @@ impl Members<'_> {
         add: impl Fn(&mut S, f64),
         finish: impl Fn(&S) -> f64,
     ) -> Result<Vec<f64>, EvalError> {
+        let state_samples = size_of::<Option<S>>() / size_of::<f64>();
+        self.evaluator
+            .check_room(state_samples as u64 * grid.len as u64)?;
         let mut states: Vec<Option<S>> = vec![None; grid.len];
         for index in self.indices {
             self.evaluator.checkpoint()?;

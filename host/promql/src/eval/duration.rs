@@ -2,10 +2,8 @@
 
 use super::Evaluator;
 use crate::ast::{At, BinaryOp, Duration, DurationKind, UnaryOp};
+use crate::literal::DURATION_MAX_SECONDS;
 use crate::query::EvalError;
-
-/// The longest duration, in seconds: 10,000 years.
-const DURATION_MAX_SECONDS: f64 = 10_000.0 * 365.0 * 86_400.0;
 
 impl Evaluator<'_> {
     /// A duration in milliseconds.

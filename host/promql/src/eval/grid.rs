@@ -24,6 +24,13 @@ impl Grid {
                 query.start_ms, query.end_ms
             ));
         }
+        let is_near_zero = |length_ms: i64| (0..=TIME_MAX_MS / 2).contains(&length_ms);
+        if !is_near_zero(query.lookback_ms) || !is_near_zero(query.subquery_step_ms) {
+            return bad(format!(
+                "the lookback of {}ms or the step of subqueries of {}ms is out of bounds",
+                query.lookback_ms, query.subquery_step_ms
+            ));
+        }
         if !query.is_range {
             return Ok(Grid {
                 start_ms: query.start_ms,

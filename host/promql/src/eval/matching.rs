@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use shoal_model::labels::{Labels, METRIC_NAME};
 
 use super::binary::Operation;
+use super::cardinality::Cardinality;
 use super::{ABSENT, Evaluator, Grid, Series, is_absent, merge_same, without_name};
 use crate::ast::{Binary, BinaryOp, Group, Matching, MatchingLabels};
 use crate::query::EvalError;
@@ -12,21 +13,21 @@ use crate::span::Span;
 
 /// The series of one side that agree in the labels that decide.
 #[derive(Default)]
-struct MatchGroup {
+pub(super) struct MatchGroup {
     /// Indices into the side with possibly many series per group; the left one if both have one.
-    many: Vec<usize>,
+    pub(super) many: Vec<usize>,
     /// Indices into the other side.
-    one: Vec<usize>,
+    pub(super) one: Vec<usize>,
 }
 
 /// Both sides, grouped. Without `group_right` the left side is the many.
-struct Sides {
-    many: Vec<Series>,
-    one: Vec<Series>,
+pub(super) struct Sides {
+    pub(super) many: Vec<Series>,
+    pub(super) one: Vec<Series>,
     groups: Vec<(Labels, MatchGroup)>,
     /// The group of each series of `many`.
     group_of: Vec<usize>,
-    is_swapped: bool,
+    pub(super) is_swapped: bool,
 }
 
 impl Sides {
@@ -71,11 +72,6 @@ fn signature(labels: &Labels, matching: &Matching) -> Labels {
         }
         None => labels.filtered(|name| name != METRIC_NAME),
     }
-}
-
-fn is_present_at(series: &[Series], indices: &[usize], step: usize) -> usize {
-    let present = |index: &&usize| !is_absent(series[**index].values[step]);
-    indices.iter().filter(present).count()
 }
 
 /// At which steps any of the series has a value.
@@ -144,9 +140,16 @@ impl Evaluator<'_> {
         let fill_many = matching.fill_left.map(|number| number.value);
         let fill_one = matching.fill_right.map(|number| number.value);
         for (key, group) in &sides.groups {
-            self.check_one(&sides, key, group, fill_many.is_some(), span, grid)?;
+            let cardinality = Cardinality {
+                evaluator: self,
+                sides: &sides,
+                group,
+                grid,
+                span,
+            };
+            cardinality.check_one(key, fill_many)?;
             if matching.group.is_none() {
-                self.check_many(&sides, group, fill_one.is_some(), span, grid)?;
+                cardinality.check_many(fill_one)?;
             }
         }
         let pairing = Pairing {
@@ -209,80 +212,6 @@ impl Evaluator<'_> {
         }
         Ok(())
     }
-
-    /// At most one series of a group may have a value on the one side.
-    fn check_one(
-        &self,
-        sides: &Sides,
-        key: &Labels,
-        group: &MatchGroup,
-        is_filled: bool,
-        span: Span,
-        grid: &Grid,
-    ) -> Result<(), EvalError> {
-        if group.one.len() < 2 {
-            return Ok(());
-        }
-        self.checkpoint()?;
-        let has_many =
-            |step: usize| is_filled || sides.many.iter().any(|many| !is_absent(many.values[step]));
-        let is_ambiguous = |step: &usize| is_present_at(&sides.one, &group.one, *step) > 1;
-        let Some(step) = (0..grid.len).find(|step| is_ambiguous(step) && has_many(*step)) else {
-            return Ok(());
-        };
-        let mut found: Vec<&Labels> = group
-            .one
-            .iter()
-            .map(|one| &sides.one[*one])
-            .filter(|one| !is_absent(one.values[step]))
-            .map(|one| &one.labels)
-            .collect();
-        found.sort();
-        let side = if sides.is_swapped { "left" } else { "right" };
-        let message = format!(
-            "found duplicate series for the match group {} on the {side} hand-side of the operation: \
-             [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
-            in_braces(key),
-            in_braces(found[0]),
-            in_braces(found[1])
-        );
-        Err(self.invalid(span, message))
-    }
-
-    /// Without a group modifier the other side may have only one too, where it has a partner.
-    fn check_many(
-        &self,
-        sides: &Sides,
-        group: &MatchGroup,
-        is_filled: bool,
-        span: Span,
-        grid: &Grid,
-    ) -> Result<(), EvalError> {
-        if group.many.len() < 2 || (group.one.is_empty() && !is_filled) {
-            return Ok(());
-        }
-        self.checkpoint()?;
-        let has_partner =
-            |step: usize| is_filled || is_present_at(&sides.one, &group.one, step) > 0;
-        let is_ambiguous = |step: usize| is_present_at(&sides.many, &group.many, step) > 1;
-        match (0..grid.len).any(|step| is_ambiguous(step) && has_partner(step)) {
-            false => Ok(()),
-            true => Err(self.invalid(
-                span,
-                "multiple matches for labels: many-to-one matching must be explicit \
-                 (group_left/group_right)",
-            )),
-        }
-    }
-}
-
-/// Labels as Prometheus' messages show them, the name among the others.
-fn in_braces(labels: &Labels) -> String {
-    let pairs: Vec<String> = labels
-        .iter()
-        .map(|label| format!("{}={:?}", label.name, label.value))
-        .collect();
-    format!("{{{}}}", pairs.join(", "))
 }
 
 /// How two series become one.

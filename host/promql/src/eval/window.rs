@@ -41,6 +41,11 @@ pub(crate) struct Window<'a> {
 }
 
 impl Windows {
+    /// Whether all steps look at the same window.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.at_ms.is_some()
+    }
+
     fn end(&self, time_ms: i64) -> i64 {
         self.at_ms.unwrap_or(time_ms) - self.offset_ms
     }

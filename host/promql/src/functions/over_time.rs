@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::Call;
 use super::sum::{Mean, Sum, variance};
-use crate::eval::{Evaluator, Series, Window, Windows};
+use crate::eval::{ABSENT, Evaluator, Grid, RangeSeries, Series, Window, Windows};
 use crate::function::Function;
 use crate::query::EvalError;
 use crate::span::Span;
@@ -114,10 +114,32 @@ impl Call<'_> {
         let mut results = self.results(&windows)?;
         for one in &windows.series {
             self.evaluator.checkpoint()?;
-            let values = windows.column(one, self.grid, make(&one.values));
+            let values = self.column(&windows, one, make(&one.values));
             self.push(&mut results, one, values);
         }
         self.named(results)
+    }
+
+    /// A column; computed once when all steps look at the same window and nothing else differs between them.
+    fn column(
+        &self,
+        windows: &Windows,
+        one: &RangeSeries,
+        value: impl FnMut(Window<'_>) -> Option<f64>,
+    ) -> Vec<f64> {
+        let depends_on_step = matches!(
+            self.function,
+            Function::PredictLinear | Function::DoubleExponentialSmoothing
+        );
+        if !windows.is_fixed() || depends_on_step {
+            return windows.column(one, self.grid, value);
+        }
+        let first = Grid {
+            len: self.grid.len.min(1),
+            ..*self.grid
+        };
+        let value = windows.column(one, &first, value).first().copied();
+        vec![value.unwrap_or(ABSENT); self.grid.len]
     }
 
     /// The windows of the argument that is a range vector.
@@ -131,12 +153,7 @@ impl Call<'_> {
         Ok(Vec::with_capacity(windows.series.len()))
     }
 
-    pub(super) fn push(
-        &self,
-        results: &mut Vec<Series>,
-        from: &crate::eval::RangeSeries,
-        values: Vec<f64>,
-    ) {
+    pub(super) fn push(&self, results: &mut Vec<Series>, from: &RangeSeries, values: Vec<f64>) {
         if values.iter().any(|value| !crate::eval::is_absent(*value)) {
             results.push(Series {
                 labels: from.labels.clone(),

@@ -22,8 +22,8 @@ impl Call<'_> {
             return self.bounded(bounds);
         }
         match self.function {
-            F::Irate => self.each_window(|| |window: Window<'_>| last_change(window, true)),
-            F::Idelta => self.each_window(|| |window: Window<'_>| last_change(window, false)),
+            F::Irate => self.each_window(|| last_rate),
+            F::Idelta => self.each_window(|| last_difference),
             F::Changes => self
                 .counted(|before, after| before != after && !(before.is_nan() && after.is_nan())),
             F::Resets => self.counted(|before, after| after < before),
@@ -176,15 +176,22 @@ fn extrapolate(
     Some(change * ((sampled + to_start + to_end) / sampled))
 }
 
-/// The change between the last two samples; for a counter per second and minding resets.
-fn last_change(window: Window<'_>, is_rate: bool) -> Option<f64> {
-    let last = window.values.len().checked_sub(1)?;
-    let before = last.checked_sub(1)?;
-    let (old, new) = (window.values[before], window.values[last]);
-    if !is_rate {
-        return Some(new - old);
+/// The change of a counter between the last two samples, per second and minding a reset.
+fn last_rate(window: Window<'_>) -> Option<f64> {
+    let [.., old, new] = window.values else {
+        return None;
+    };
+    let [.., old_ms, new_ms] = window.times_ms else {
+        return None;
+    };
+    let change = if new < old { *new } else { new - old };
+    Some(change / ((new_ms - old_ms) as f64 / 1000.0))
+}
+
+/// The difference of the last two samples.
+fn last_difference(window: Window<'_>) -> Option<f64> {
+    match window.values {
+        [.., old, new] => Some(new - old),
+        _ => None,
     }
-    let change = if new < old { new } else { new - old };
-    let seconds = (window.times_ms[last] - window.times_ms[before]) as f64 / 1000.0;
-    Some(change / seconds)
 }

@@ -4,12 +4,9 @@ use super::Parser;
 use crate::ast::{BinaryOp, Duration, DurationKind, Number, UnaryOp};
 use crate::error::ParseError;
 use crate::lexer::TokenKind;
+use crate::literal::DURATION_MAX_SECONDS;
 use crate::parser::DEPTH_MAX;
 use crate::span::Span;
-
-/// The longest duration, in seconds: 10,000 years. Sums of a few of them and of a time fit into 64 bits of
-/// milliseconds.
-pub(crate) const DURATION_MAX_SECONDS: f64 = 10_000.0 * 365.0 * 86_400.0;
 
 impl Parser<'_> {
     /// A duration in brackets. What can be seen now to be zero or less is refused now.
