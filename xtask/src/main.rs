@@ -4,9 +4,15 @@
 //! runs other programs, [`toolchain`], [`plugins`], [`postgres`] and [`python`] prepare, and the rest is what
 //! people type. Dependencies are few so that the first line of output comes seconds after the first `cargo xtask`.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a developer's tool: it measures, waits and reads its environment where it needs to"
+)]
+
 mod bench;
 mod ci;
 mod command;
+mod demo;
 mod interrupt;
 mod new_plugin;
 mod plugins;
@@ -28,6 +34,8 @@ Everything a developer runs.
 Usage: cargo xtask <COMMAND>
 
 Commands:
+  demo [--check] [--release]     Build and run Shoal on this machine, watching this machine; Ctrl-C ends it.
+                                 --check ends it after the last step and says of each whether it worked.
   test [--only PARTS] [-- ARGS]  Run all tests, on SQLite and on a private PostgreSQL.
                                  PARTS: any of model, promql, store, runtime, server, road, xtask,
                                  plugins, doc, separated by commas. ARGS go to the test runner.
@@ -56,6 +64,7 @@ fn run(arguments: &[String]) -> Result<()> {
         None => ("help", arguments),
     };
     match command {
+        "demo" => demo::run(rest),
         "test" => test::run(&test::Options::parse(rest)?),
         "ci" => no_more(rest).and_then(|()| ci::run()),
         "bench" => bench::run(rest),

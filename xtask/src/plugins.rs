@@ -21,10 +21,7 @@ fn workspaces() -> impl Iterator<Item = &'static str> {
 pub(crate) fn build() -> Result<()> {
     toolchain::ensure_target()?;
     for workspace in workspaces() {
-        let mut cargo = cargo();
-        cargo.current_dir(root().join(workspace));
-        run(cargo.args(["build", "--release", "--target", TARGET]))
-            .with_context(|| format!("could not build the components of {workspace}"))?;
+        build_workspace(workspace)?;
     }
     for file in components()? {
         let bytes = std::fs::metadata(&file)?.len();
@@ -38,15 +35,38 @@ pub(crate) fn build() -> Result<()> {
     Ok(())
 }
 
+/// Builds the plugins without the tests' guests.
+pub(crate) fn build_first_party() -> Result<()> {
+    toolchain::ensure_target()?;
+    build_workspace(WORKSPACES[0])
+}
+
+fn build_workspace(workspace: &str) -> Result<()> {
+    let mut cargo = cargo();
+    cargo.current_dir(root().join(workspace));
+    run(cargo.args(["build", "--release", "--target", TARGET]))
+        .with_context(|| format!("could not build the components of {workspace}"))
+}
+
+/// Where the build leaves a first-party plugin's component.
+pub(crate) fn first_party_component(plugin: &str) -> PathBuf {
+    let file = format!("{}.wasm", plugin.replace('-', "_"));
+    folder_of(WORKSPACES[0]).join(file)
+}
+
+fn folder_of(workspace: &str) -> PathBuf {
+    root()
+        .join(workspace)
+        .join("target")
+        .join(TARGET)
+        .join("release")
+}
+
 /// The built components, sorted.
 pub(crate) fn components() -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for workspace in workspaces() {
-        let folder = root()
-            .join(workspace)
-            .join("target")
-            .join(TARGET)
-            .join("release");
+        let folder = folder_of(workspace);
         let entries = std::fs::read_dir(&folder)
             .with_context(|| format!("no components in {}", folder.display()))?;
         for entry in entries {

@@ -8,6 +8,10 @@
 //! The way of a plugin: its bytes are read without running anything, loaded (compiled and checked
 //! against its kind's contract), installed for a tenant with grants and settings, and called.
 #![warn(missing_docs)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "limits on time are measured here, and compiling is kept off the async threads"
+)]
 
 mod billing;
 mod bindings;

@@ -2,6 +2,11 @@
 //!
 //! Everything else takes a time as argument or holds a [`Clock`], so that tests move time by hand.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "everything else asks this module"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -4,6 +4,11 @@
 //! fires. [`Tasks::shutdown`] fires it, waits for all up to a deadline and then ends the rest by
 //! dropping them at their next `.await`. A task that panics is logged and never takes the process with it.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "everything else spawns through this module"
+)]
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,6 +13,10 @@
 //!
 //! Start with [`Store`]. This crate knows neither SQL, nor tenants' keys, nor PromQL, nor a clock.
 #![warn(missing_docs)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "`Store` is the owner of what runs here: its flusher, its committer and work on files"
+)]
 
 mod append;
 mod catalog;

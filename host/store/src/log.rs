@@ -313,10 +313,9 @@ fn check_contiguous(
     live: &[(usize, FramePlace)],
     position: u64,
 ) -> Result<(), OpenError> {
-    let mut wanted = position;
     // Where the missing frame should begin, as well as that can be known.
     let mut place: Option<(PathBuf, u64)> = None;
-    for (at, frame) in live {
+    for (wanted, (at, frame)) in (position..).zip(live) {
         let file = folder.path(&files[*at].name);
         if frame.sequence != wanted {
             let (file, offset) = place.unwrap_or((file, frame.offset));
@@ -329,7 +328,6 @@ fn check_contiguous(
                 ),
             });
         }
-        wanted += 1;
         place = Some((file, frame.end()));
     }
     Ok(())

@@ -117,7 +117,7 @@ mod tests {
             given.insert("url".into(), url.into());
         }
         schema
-            .and_then(|s| Ok(s.validate(given).expect("settings")))
+            .map(|s| s.validate(given).expect("settings"))
             .expect("a schema")
     }
 

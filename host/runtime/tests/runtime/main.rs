@@ -3,6 +3,7 @@
 //! Guests are written in the WebAssembly text format (`guests/*.wat`) and made into components here, so that
 //! these tests need no other toolchain.
 #![expect(clippy::unwrap_used, reason = "a test says what failed by failing")]
+#![expect(clippy::disallowed_methods, reason = "a test owns what it starts")]
 
 mod contract;
 mod determinism;

@@ -298,7 +298,7 @@ mod tests {
             );
             assert_eq!(
                 system.enabled_installations().await.expect("read"),
-                [first.clone()]
+                std::slice::from_ref(&first)
             );
 
             assert_eq!(
