@@ -88,7 +88,7 @@ macro_rules! sql {
 }
 
 pub mod alerts;
-mod catalog;
+pub mod catalog;
 mod dialect;
 pub mod installations;
 pub mod jobs;

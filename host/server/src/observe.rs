@@ -12,8 +12,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use shoal_model::telemetry::MetricKind;
 use shoal_model::{Labels, TenantId, Timestamp};
-use shoal_runtime::{Call, CallError, Installed};
+use shoal_runtime::{Call, CallError, Installed, RuntimeStats};
+use shoal_store::StoreStats;
 
+use crate::app::App;
+use crate::task::Stop;
 use crate::telemetry::OwnSample;
 
 /// How often the values are written.
@@ -44,6 +47,13 @@ impl Observe {
     /// Adds to a counter. `name` ends in `_total`; the unit is in it.
     pub fn add(&self, name: &'static str, labels: &[(&'static str, &str)], amount: f64) {
         self.change(name, labels, MetricKind::Counter, |value| *value += amount);
+    }
+
+    /// Sets a counter that something else keeps. `name` ends in `_total`; the unit is in it.
+    pub fn set_total(&self, name: &'static str, labels: &[(&'static str, &str)], total: f64) {
+        self.change(name, labels, MetricKind::Counter, |present| {
+            *present = total
+        });
     }
 
     /// Sets a gauge.
@@ -79,6 +89,55 @@ impl Observe {
             "shoal_plugin_memory_peak_bytes",
             &labels,
             report.memory_peak_bytes as f64,
+        );
+    }
+
+    /// Takes over what the store counts.
+    fn store(&self, stats: &StoreStats) {
+        for (name, value) in [
+            ("shoal_store_head_samples", stats.head_samples),
+            ("shoal_store_head_bytes", stats.head_bytes),
+            ("shoal_store_log_bytes", stats.log_bytes),
+            ("shoal_store_log_max_bytes", stats.log_max_bytes),
+            ("shoal_store_segments", stats.segments),
+            ("shoal_store_segment_bytes", stats.segment_bytes),
+            ("shoal_store_segment_samples", stats.segment_samples),
+            ("shoal_store_usage_pending", stats.usage_pending),
+        ] {
+            self.set(name, &[], value as f64);
+        }
+        for (name, total) in [
+            (
+                "shoal_store_samples_committed_total",
+                stats.samples_committed_total,
+            ),
+            ("shoal_store_commits_total", stats.commits_total),
+            (
+                "shoal_store_flush_failures_total",
+                stats.flush_failures_total,
+            ),
+        ] {
+            self.set_total(name, &[], total as f64);
+        }
+        for (tenant, stats) in &stats.tenants {
+            let tenant = tenant.to_string();
+            let series = stats.active_series as f64;
+            self.set("shoal_store_active_series", &[("tenant", &tenant)], series);
+        }
+    }
+
+    /// Takes over what the runtime counts.
+    fn runtime(&self, stats: RuntimeStats) {
+        self.set("shoal_runtime_slots", &[], stats.slots as f64);
+        self.set(
+            "shoal_runtime_instances",
+            &[("state", "live")],
+            stats.live as f64,
+        );
+        self.set(
+            "shoal_runtime_instances",
+            &[("state", "idle")],
+            stats.idle as f64,
         );
     }
 
@@ -136,6 +195,25 @@ impl Observe {
             }
         });
         samples.collect()
+    }
+}
+
+/// Writes Shoal's own metrics every [`POST_EVERY`] until it is told to stop.
+pub async fn post_regularly(app: Arc<App>, mut stop: Stop) {
+    while stop.sleep(POST_EVERY).await {
+        post(&app).await;
+    }
+}
+
+/// Writes Shoal's own metrics once.
+pub async fn post(app: &App) {
+    let observe = &app.observe;
+    observe.store(&app.store.stats());
+    observe.runtime(app.plugins.runtime().stats());
+    let samples = observe.samples(app.clock.now());
+    if let Err(error) = app.telemetry.samples.write(TENANT, samples).await {
+        observe.add("shoal_observe_failures_total", &[], 1.0);
+        tracing::warn!(%error, "Shoal's own metrics were not all written");
     }
 }
 

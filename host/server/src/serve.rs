@@ -1,7 +1,8 @@
 //! The server process: what is opened in which order, and how it ends.
 //!
-//! Opening goes up the floors (data folder, SQL, listeners) and ending goes down them again: stop accepting,
-//! let requests finish, end background work, close SQL. A second signal ends at once.
+//! Opening goes up the floors (data folder, SQL, ports, plugins, telemetry, engines, servers) and ending goes down them
+//! again: stop accepting, let requests finish, end engines, close telemetry and SQL. A second signal ends at
+//! once.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use shoal_model::{TenantId, Timestamp};
 use shoal_runtime::{Runtime, RuntimeOptions};
-use shoal_store::{MemoryCatalog, Store, StoreOptions};
+use shoal_store::{Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
@@ -23,13 +24,17 @@ use crate::auth::{ApiKey, Role};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
+use crate::db::catalog::SqlCatalog;
+use crate::ingest::admission::Admission;
 use crate::ingest::own::OwnSamples;
-use crate::observe::Observe;
+use crate::ingest::receive::Receivers;
+use crate::observe::{self, Observe};
 use crate::plugins::PluginRegistry;
 use crate::query::Queries;
 use crate::secrets::SecretBox;
 use crate::task::Tasks;
 use crate::telemetry::Telemetry;
+use crate::{jobs, notify};
 
 /// How long requests and background work may take to end.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
@@ -49,26 +54,16 @@ pub async fn run(config: Config) -> Result<()> {
     let clock = Clock::system_ahead(config.clock_ahead);
     let db = Db::open(&config.database_url).await?;
     bootstrap(&db, &config.data, clock.now()).await?;
-    let listener = listen("http", config.http).await?;
-    let addresses = Addresses {
-        http: listener.local_addr()?,
-    };
-    addresses.write(&config.data)?;
-    tracing::info!(http = %addresses.http, database = db.name(), "listening");
+    let listeners = Listeners::bind(&config).await?;
 
     let plugins = Arc::new(plugins(&config, &db)?);
     plugins.reload().await?;
-    let store = open_store(&config, clock.now()).await?;
+    let store = open_store(&config, &db, clock.now()).await?;
     let queries = Queries::new(store.clone());
     let telemetry = Telemetry {
         query: Arc::new(queries.clone()),
         samples: Arc::new(OwnSamples::new(store.clone(), clock.clone())),
     };
-    let tasks = Tasks::new();
-    tasks.spawn("plugin watcher", {
-        let plugins = plugins.clone();
-        |stop| plugins.watch(stop)
-    });
     let app = Arc::new(App {
         config,
         db: db.clone(),
@@ -80,20 +75,27 @@ pub async fn run(config: Config) -> Result<()> {
         observe: Arc::new(Observe::default()),
         to_tell: Notify::new(),
     });
-    crate::jobs::start(&app, &tasks);
-    tasks.spawn("bell", {
+    let engines = Tasks::new();
+    engines.spawn("plugin watcher", {
+        let plugins = app.plugins.clone();
+        |stop| plugins.watch(stop)
+    });
+    engines.spawn("bell", {
         let app = app.clone();
-        |stop| crate::notify::ring_when_due(app, stop)
+        |stop| notify::ring_when_due(app, stop)
     });
-    let router = crate::http::router(app.clone());
-    tasks.spawn("http", |stop| {
-        crate::http::serve("api", listener, router, stop)
+    jobs::start(&app, &engines);
+    engines.spawn("own metrics", {
+        let app = app.clone();
+        |stop| observe::post_regularly(app, stop)
     });
+    let servers = Tasks::new();
+    listeners.serve(&app, &servers)?;
 
     signal().await?;
     tracing::info!("ending: requests in progress are finished first");
     tokio::select! {
-        () = tasks.shutdown(SHUTDOWN_MAX) => {}
+        () = end(&app, &servers, &engines) => {}
         again = signal() => again?,
     }
     store
@@ -105,14 +107,82 @@ pub async fn run(config: Config) -> Result<()> {
     Ok(())
 }
 
+/// Ends what takes requests, then what works by itself, and says a last time how it went.
+async fn end(app: &App, servers: &Tasks, engines: &Tasks) {
+    servers.shutdown(SHUTDOWN_MAX).await;
+    engines.shutdown(SHUTDOWN_MAX).await;
+    observe::post(app).await;
+}
+
+/// The open ports.
+struct Listeners {
+    http: TcpListener,
+    otlp_http: TcpListener,
+    otlp_grpc: TcpListener,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Listeners> {
+        // Whoever waits for the file shall not read the addresses of an earlier process.
+        match std::fs::remove_file(config.data.join(ADDRESSES_FILE)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).context("cannot remove the addresses of an earlier start")?;
+            }
+            _ => {}
+        }
+        Ok(Listeners {
+            http: listen("http", config.http).await?,
+            otlp_http: listen("otlp-http", config.otlp_http).await?,
+            otlp_grpc: listen("otlp-grpc", config.otlp_grpc).await?,
+        })
+    }
+
+    /// Starts to serve, and then tells where.
+    fn serve(self, app: &Arc<App>, servers: &Tasks) -> Result<()> {
+        let addresses = Addresses {
+            http: self.http.local_addr()?,
+            otlp_http: self.otlp_http.local_addr()?,
+            otlp_grpc: self.otlp_grpc.local_addr()?,
+        };
+        let receivers = Receivers::new(app, Admission::default());
+        let api = crate::http::router(app.clone());
+        servers.spawn("http", |stop| {
+            crate::http::serve("api", self.http, api, stop)
+        });
+        let otlp = crate::http::receivers::router(receivers.clone());
+        servers.spawn("otlp http", |stop| {
+            crate::http::serve("otlp http", self.otlp_http, otlp, stop)
+        });
+        servers.spawn("otlp grpc", |stop| {
+            crate::grpc::serve(self.otlp_grpc, receivers, stop)
+        });
+        addresses.write(&app.config.data)?;
+        tracing::info!(
+            http = %addresses.http,
+            otlp_http = %addresses.otlp_http,
+            otlp_grpc = %addresses.otlp_grpc,
+            database = app.db.name(),
+            "listening"
+        );
+        Ok(())
+    }
+}
+
 /// Where the server listens, for tools and tests that let it choose its ports.
 struct Addresses {
     http: SocketAddr,
+    otlp_http: SocketAddr,
+    otlp_grpc: SocketAddr,
 }
 
 impl Addresses {
     fn write(&self, data: &Path) -> Result<()> {
-        let text = serde_json::json!({ "http": self.http.to_string() }).to_string();
+        let text = serde_json::json!({
+            "http": self.http.to_string(),
+            "otlp_http": self.otlp_http.to_string(),
+            "otlp_grpc": self.otlp_grpc.to_string(),
+        })
+        .to_string();
         let path = data.join(ADDRESSES_FILE);
         // Renamed into place, so that whoever waits for the file never reads half of it.
         let new = data.join("addresses.json.new");
@@ -191,9 +261,9 @@ fn plugins(config: &Config, db: &Db) -> Result<PluginRegistry> {
     ))
 }
 
-async fn open_store(config: &Config, now: Timestamp) -> Result<Store> {
+async fn open_store(config: &Config, db: &Db, now: Timestamp) -> Result<Store> {
     let options = StoreOptions::new(config.data.join("telemetry"));
-    let (store, recovered) = Store::open(options, Arc::new(MemoryCatalog::new()), now).await?;
+    let (store, recovered) = Store::open(options, Arc::new(SqlCatalog::new(db)), now).await?;
     tracing::info!(?recovered, "telemetry is open");
     Ok(store)
 }

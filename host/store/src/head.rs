@@ -42,7 +42,7 @@ pub(crate) struct TenantHead {
     free: Vec<u32>,
     by_fingerprint: HashMap<u128, u32>,
     index: HeadIndex,
-    owners: HashMap<Owner, Arc<OwnerState>>,
+    owners: HashMap<Option<Owner>, Arc<OwnerState>>,
     active: Columns,
     frozen: Option<Arc<Columns>>,
 }
@@ -68,7 +68,8 @@ pub(crate) struct Entry {
 /// Shared by the series of one owner.
 #[derive(Debug)]
 pub(crate) struct OwnerState {
-    owner: Owner,
+    /// `None` for series that nobody pays for.
+    owner: Option<Owner>,
     counted_hour: AtomicI64,
 }
 
@@ -182,7 +183,7 @@ impl TenantHead {
         self.by_fingerprint.insert(fingerprint, slot);
     }
 
-    fn owner(&mut self, owner: Owner) -> Arc<OwnerState> {
+    fn owner(&mut self, owner: Option<Owner>) -> Arc<OwnerState> {
         if let Some(state) = self.owners.get(&owner) {
             return state.clone();
         }
@@ -490,7 +491,9 @@ impl Entry {
     }
 
     fn count(&self, hour: Hour, is_owner_new: bool, usage: &mut Vec<Usage>) {
-        let owner = &self.owner.owner;
+        let Some(owner) = &self.owner.owner else {
+            return;
+        };
         let element = |meter, member| Usage {
             hour,
             meter,

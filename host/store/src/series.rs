@@ -26,8 +26,8 @@ pub struct SeriesMeta {
     pub kind: MetricKind,
     /// Unit as the sender wrote it, such as `By`; empty when unknown.
     pub unit: Arc<str>,
-    /// Whose usage the series is.
-    pub owner: Owner,
+    /// Whose usage the series is; `None` when nobody pays for it.
+    pub owner: Option<Owner>,
 }
 
 /// A series is refused because it is over a limit; series already active are not affected.

@@ -294,6 +294,16 @@ impl Store {
         *self.inner.shared.tenant(tenant).limits.write() = Arc::new(limits);
     }
 
+    /// The times, in milliseconds since the epoch, that a sample of a tenant may have when it is received at
+    /// `received`. [`Store::append`] leaves out and counts others; who asks here first can say which they were.
+    pub fn acceptable_times(
+        &self,
+        tenant: TenantId,
+        received: Timestamp,
+    ) -> std::ops::RangeInclusive<i64> {
+        acceptable_times(received, self.inner.shared.limits(tenant).retention)
+    }
+
     /// Finds the active series with these labels or makes it, and sets its meta.
     ///
     /// Keep the answer beside the stream that the labels came from; it saves hashing them again.
@@ -701,6 +711,10 @@ fn check_columns(samples: &Samples<'_>) -> Result<(), AppendError> {
     Ok(())
 }
 
+fn acceptable_times(received: Timestamp, retention: Duration) -> std::ops::RangeInclusive<i64> {
+    (received - retention).0..=(received + AHEAD_MAX).0
+}
+
 /// Takes the samples whose times are acceptable.
 fn accept(
     tenant: TenantId,
@@ -708,8 +722,7 @@ fn accept(
     received: Timestamp,
     retention: Duration,
 ) -> (Record, Rejected) {
-    let latest = (received + AHEAD_MAX).0;
-    let earliest = (received - retention).0;
+    let acceptable = acceptable_times(received, retention);
     let mut rejected = Rejected::default();
     let mut record = Record {
         tenant,
@@ -722,9 +735,9 @@ fn accept(
     };
     let times = samples.time_unix_ms.iter();
     for ((series, time), value) in samples.series.iter().zip(times).zip(samples.values) {
-        if *time > latest {
+        if time > acceptable.end() {
             rejected.too_far_ahead += 1;
-        } else if *time < earliest {
+        } else if time < acceptable.start() {
             rejected.too_old += 1;
         } else {
             record.slots.push(series.slot);

@@ -4,10 +4,14 @@
 //! not its part of the set. Hours close in order, one after another, from the tenant's first; so one hour, the last
 //! closed one, says of every other whether it is closed. What arrives for a closed hour goes to `usage_late`.
 
+use std::collections::HashMap;
+
 use shoal_model::time::{Hour, Month};
 use shoal_model::usage::{Meter, MonthUsage, SubjectUsage, Usage};
 use shoal_model::{TenantId, Timestamp};
+use sqlx::AssertSqlSafe;
 
+use super::catalog::{ROWS_MAX, rows};
 use super::{DbError, TenantDb, Transaction};
 
 /// A closed hour of one tenant.
@@ -55,9 +59,8 @@ impl TenantDb {
     /// Unites elements with the usage set; those already in it change nothing.
     pub async fn add_usage(&self, usage: &[Usage]) -> Result<(), DbError> {
         let mut tx = self.begin().await?;
-        for element in usage {
-            unite(&mut tx, self.id(), element).await?;
-        }
+        let usage: Vec<_> = usage.iter().map(|one| (self.id(), one.clone())).collect();
+        unite_all(&mut tx, &usage).await?;
         tx.commit().await
     }
 
@@ -266,27 +269,66 @@ fn meter(table: &'static str, text: &str) -> Result<Meter, DbError> {
         .map_err(|problem| DbError::corrupt(table, text, problem))
 }
 
-/// Unites one element with a tenant's usage set, or with what is late when its hour is closed.
-pub(super) async fn unite(
+/// Unites elements with the usage sets of their tenants, in as few statements as possible; those whose hour is closed
+/// go on record as late.
+pub(super) async fn unite_all(
+    tx: &mut Transaction,
+    usage: &[(TenantId, Usage)],
+) -> Result<(), DbError> {
+    // Few: a flush holds an hour or two of each tenant.
+    let mut is_closed: HashMap<(TenantId, Hour), bool> = HashMap::new();
+    let mut open = Vec::with_capacity(usage.len());
+    for (tenant, element) in usage {
+        let hour = (*tenant, element.hour);
+        let closed = match is_closed.get(&hour) {
+            Some(closed) => *closed,
+            None => {
+                let closed = is_hour_closed(tx, *tenant, element.hour).await?;
+                *is_closed.entry(hour).or_insert(closed)
+            }
+        };
+        if closed {
+            note_late(tx, *tenant, element).await?;
+        } else {
+            open.push((*tenant, element));
+        }
+    }
+    for chunk in open.chunks(ROWS_MAX) {
+        insert(tx, chunk).await?;
+    }
+    Ok(())
+}
+
+async fn is_hour_closed(
     tx: &mut Transaction,
     tenant: TenantId,
-    usage: &Usage,
-) -> Result<(), DbError> {
-    let added = sql!(tx, c => sqlx::query(
+    hour: Hour,
+) -> Result<bool, DbError> {
+    let closed: Option<i64> = sql!(tx, c => sqlx::query_scalar(
+        "SELECT hour FROM usage_hour WHERE tenant_id = $1 AND hour >= $2 LIMIT 1",
+    ).bind(tenant.0).bind(hour.0).fetch_optional(c).await?);
+    Ok(closed.is_some())
+}
+
+async fn insert(tx: &mut Transaction, chunk: &[(TenantId, &Usage)]) -> Result<(), DbError> {
+    let text = format!(
         "INSERT INTO usage_member (tenant_id, hour, meter, subject, member)
-         SELECT CAST($1 AS BIGINT), CAST($2 AS BIGINT), $3, $4, CAST($5 AS BIGINT)
-         WHERE NOT EXISTS (SELECT 1 FROM usage_hour WHERE tenant_id = $1 AND hour >= $2)
+         VALUES {}
          ON CONFLICT (tenant_id, hour, meter, subject, member) DO NOTHING",
-    )
-    .bind(tenant.0)
-    .bind(usage.hour.0)
-    .bind(usage.meter.as_str())
-    .bind(&usage.subject)
-    .bind(usage.member as i64)
-    .execute(c).await?.rows_affected());
-    if added == 0 {
-        note_late(tx, tenant, usage).await?;
-    }
+        rows(chunk.len(), 5)
+    );
+    sql!(tx, c => {
+        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == ROWS_MAX);
+        for (tenant, element) in chunk {
+            query = query
+                .bind(tenant.0)
+                .bind(element.hour.0)
+                .bind(element.meter.as_str())
+                .bind(&element.subject)
+                .bind(element.member as i64);
+        }
+        query.execute(c).await?.rows_affected()
+    });
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 //! look-up per point, and no text is built.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use shoal_model::Labels;
@@ -25,9 +26,12 @@ const LABELS_MAX: usize = 100;
 const LABEL_NAME_MAX_BYTES: usize = 1024;
 /// Bytes of a label's value.
 const LABEL_VALUE_MAX_BYTES: usize = 4096;
-/// Streams remembered of one tenant; beyond it all are forgotten and learned again, which costs
-/// time but no data. Twice the usual limit of active series.
-const STREAMS_MAX: usize = 2_000_000;
+/// Buckets of one histogram point; each becomes a series. Exponential histograms have 320 by default.
+const BUCKETS_MAX: usize = 1000;
+/// Streams that are refused by name; the others of a batch are only counted. As many as a receiver is told.
+pub const REFUSED_MAX: usize = 16;
+/// What a stream's entry takes beside its references, in references.
+const ENTRY_WEIGHT: usize = 4;
 
 /// What a series is, beside its labels.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,28 +47,40 @@ pub struct SeriesFacts {
 /// What a tenant's senders said before, and which series it became. `R` refers to a series.
 pub struct Streams<R> {
     known: HashMap<u128, Box<[R]>>,
+    weight: usize,
 }
+
+/// Streams that [`flatten`] learned: the hash of what was said, and the series.
+pub type Learned<R> = Vec<(u128, Box<[R]>)>;
 
 impl<R> Default for Streams<R> {
     fn default() -> Self {
         Self {
             known: HashMap::new(),
+            weight: 0,
         }
     }
 }
 
 impl<R> Streams<R> {
-    /// Remembers what [`flatten`] learned.
-    pub fn learn(&mut self, learned: Vec<(u128, Box<[R]>)>) {
-        if self.known.len() + learned.len() > STREAMS_MAX {
-            self.known.clear();
+    /// Remembers what [`flatten`] learned. What was known of the same streams is replaced.
+    pub fn learn(&mut self, learned: Learned<R>) {
+        for (key, series) in learned {
+            self.weight += ENTRY_WEIGHT + series.len();
+            if let Some(before) = self.known.insert(key, series) {
+                self.weight -= ENTRY_WEIGHT + before.len();
+            }
         }
-        self.known.extend(learned);
     }
 
-    /// Forgets everything, because the references are no longer valid.
+    /// What it takes in memory, in references (of 16 bytes).
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Forgets everything; it is learned again, which costs time but no data.
     pub fn forget(&mut self) {
-        self.known.clear();
+        *self = Streams::default();
     }
 }
 
@@ -90,24 +106,29 @@ pub struct Flat<R> {
     pub values: Vec<f64>,
     /// How many points of the batch became samples.
     pub accepted_points: u64,
-    /// Those that did not.
+    /// How many did not.
+    pub refused_points: u64,
+    /// The first streams with such points, at most [`REFUSED_MAX`].
     pub refused: Vec<Refused>,
     /// Streams that were not known before.
-    pub learned: Vec<(u128, Box<[R]>)>,
+    pub learned: Learned<R>,
 }
 
 /// Turns a batch into samples.
 ///
-/// `resolve` finds or makes the series with these labels and says why not when it will not.
+/// Points whose time, in Unix milliseconds, is not among `times` are refused. `resolve` finds or makes the series with
+/// these labels and says why not when it will not.
 pub fn flatten<R: Copy>(
     metrics: &ValidMetrics,
     streams: &Streams<R>,
+    times: &RangeInclusive<i64>,
     resolve: impl FnMut(&Labels, &SeriesFacts) -> Result<R, String>,
 ) -> Flat<R> {
     let mut work = Work {
         metrics,
         keys: Keys::of(metrics),
         streams,
+        times,
         resolve,
         flat: Flat::with_capacity(metrics),
     };
@@ -128,23 +149,22 @@ impl<R> Flat<R> {
             time_unix_ms: Vec::with_capacity(numbers),
             values: Vec::with_capacity(numbers),
             accepted_points: 0,
+            refused_points: 0,
             refused: Vec::new(),
             learned: Vec::new(),
         }
     }
 
-    fn refuse(&mut self, series: u32, reason: String) {
-        match self
-            .refused
-            .last_mut()
-            .filter(|last| last.series == series && last.reason == reason)
-        {
-            Some(last) => last.points += 1,
-            None => self.refused.push(Refused {
+    fn refuse(&mut self, series: u32, reason: impl FnOnce() -> String) {
+        self.refused_points += 1;
+        if let Some(same) = self.refused.iter_mut().find(|one| one.series == series) {
+            same.points += 1;
+        } else if self.refused.len() < REFUSED_MAX {
+            self.refused.push(Refused {
                 series,
                 points: 1,
-                reason,
-            }),
+                reason: reason(),
+            });
         }
     }
 }
@@ -208,6 +228,7 @@ struct Work<'a, R, F> {
     metrics: &'a ValidMetrics,
     keys: Keys,
     streams: &'a Streams<R>,
+    times: &'a RangeInclusive<i64>,
     resolve: F,
     flat: Flat<R>,
 }
@@ -253,7 +274,7 @@ impl<R: Copy, F: FnMut(&Labels, &SeriesFacts) -> Result<R, String>> Work<'_, R, 
                 self.flat.accepted_points += 1;
                 self.flat.learned.push((key, Box::new([found])));
             }
-            Err(reason) => self.flat.refuse(series, reason),
+            Err(reason) => self.flat.refuse(series, || reason),
         }
     }
 
@@ -263,6 +284,14 @@ impl<R: Copy, F: FnMut(&Labels, &SeriesFacts) -> Result<R, String>> Work<'_, R, 
         let Some(time) = self.time(series, h.time_unix_nano[row]) else {
             return;
         };
+        let buckets =
+            self.metrics.positive_buckets(row).len() + self.metrics.negative_buckets(row).len();
+        if buckets > BUCKETS_MAX {
+            let name = self.name(series);
+            return self.flat.refuse(series, || {
+                format!("metric {name:?} has a histogram of {buckets} buckets; at most {BUCKETS_MAX} are taken")
+            });
+        }
         let point = self.histogram_point(row);
         let values = point
             .plain
@@ -295,7 +324,7 @@ impl<R: Copy, F: FnMut(&Labels, &SeriesFacts) -> Result<R, String>> Work<'_, R, 
         for (suffix, kind, extra) in plain.chain(buckets) {
             match self.series(series, suffix, kind, extra) {
                 Ok(one) => found.push(one),
-                Err(reason) => return self.flat.refuse(series, reason),
+                Err(reason) => return self.flat.refuse(series, || reason),
             }
         }
         for (one, value) in found.iter().zip(&values) {
@@ -359,19 +388,34 @@ impl<R: Copy, F: FnMut(&Labels, &SeriesFacts) -> Result<R, String>> Work<'_, R, 
         HistogramPoint { plain, buckets }
     }
 
-    /// Milliseconds, or a refusal when the point has no time.
+    /// Milliseconds, or a refusal when the point has no time or one that is not taken.
     fn time(&mut self, series: u32, unix_nano: u64) -> Option<i64> {
-        if unix_nano == 0 {
-            let name = self
-                .metrics
-                .symbol(self.metrics.series.names[series as usize]);
-            self.flat.refuse(
-                series,
-                format!("metric {name:?} has a point without a time; set time_unix_nano"),
-            );
-            return None;
+        let time = (unix_nano / 1_000_000) as i64;
+        if unix_nano != 0 && self.times.contains(&time) {
+            return Some(time);
         }
-        Some((unix_nano / 1_000_000) as i64)
+        let name = self.name(series);
+        let (earliest, latest) = (self.times.start(), self.times.end());
+        self.flat.refuse(series, || {
+            if unix_nano == 0 {
+                format!("metric {name:?} has a point without a time; set time_unix_nano")
+            } else if time > *latest {
+                format!(
+                    "metric {name:?} has a point at {time} (Unix ms), later than {latest}; set the sender's clock"
+                )
+            } else {
+                format!(
+                    "metric {name:?} has a point at {time} (Unix ms), before {earliest}, the earliest that is kept"
+                )
+            }
+        });
+        None
+    }
+
+    /// The metric's name as its sender gave it, cut for messages.
+    fn name(&self, series: u32) -> String {
+        let name = self.metrics.series.names[series as usize];
+        self.metrics.symbol(name).chars().take(200).collect()
     }
 
     fn sample(&mut self, series: R, time_unix_ms: i64, value: f64) {
@@ -456,9 +500,10 @@ fn identity(
     }
     push(&mut labels, shoal_model::labels::METRIC_NAME, &name);
 
+    let shown: String = raw_name.chars().take(200).collect();
     if labels.len() > LABELS_MAX {
         return Err(format!(
-            "metric {raw_name:?} has {} labels; at most {LABELS_MAX} are taken",
+            "metric {shown:?} has {} labels; at most {LABELS_MAX} are taken",
             labels.len()
         ));
     }
@@ -466,7 +511,7 @@ fn identity(
         if label.name.len() > LABEL_NAME_MAX_BYTES || label.value.len() > LABEL_VALUE_MAX_BYTES {
             let short: String = label.name.chars().take(60).collect();
             return Err(format!(
-                "metric {raw_name:?} has a label {short:?} of {} bytes with a value of {} bytes; at most \
+                "metric {shown:?} has a label {short:?} of {} bytes with a value of {} bytes; at most \
                  {LABEL_NAME_MAX_BYTES} and {LABEL_VALUE_MAX_BYTES} are taken",
                 label.name.len(),
                 label.value.len()

@@ -33,7 +33,7 @@ pub(crate) struct Definition {
     pub(crate) labels: Labels,
     pub(crate) kind: MetricKind,
     pub(crate) unit: Arc<str>,
-    pub(crate) owner: Owner,
+    pub(crate) owner: Option<Owner>,
 }
 
 impl Record {
@@ -105,9 +105,10 @@ impl Definition {
         out.push(self.kind as u8);
         put_text(out, &self.unit);
         let (sort, subject) = match &self.owner {
-            Owner::StandardHost(subject) => (0, subject),
-            Owner::MicroHost(subject) => (1, subject),
-            Owner::Service(subject) => (2, subject),
+            Some(Owner::StandardHost(subject)) => (0, subject.as_str()),
+            Some(Owner::MicroHost(subject)) => (1, subject.as_str()),
+            Some(Owner::Service(subject)) => (2, subject.as_str()),
+            None => (3, ""),
         };
         out.push(sort);
         put_text(out, subject);
@@ -126,9 +127,10 @@ impl Definition {
         let sort = reader.u8()?;
         let subject = reader.text()?.to_owned();
         let owner = match sort {
-            0 => Owner::StandardHost(subject),
-            1 => Owner::MicroHost(subject),
-            2 => Owner::Service(subject),
+            0 => Some(Owner::StandardHost(subject)),
+            1 => Some(Owner::MicroHost(subject)),
+            2 => Some(Owner::Service(subject)),
+            3 => None,
             _ => return Err(Malformed("the sort of an owner is unknown")),
         };
         let mut labels = Vec::new();
@@ -214,13 +216,16 @@ mod tests {
         Record {
             tenant: TenantId(-3),
             received: Timestamp(1_795_478_399_999),
-            definitions: vec![Definition {
-                slot: 9,
-                labels: Labels::from_pairs([("__name__", "up"), ("job", "api")]),
-                kind: MetricKind::Counter,
-                unit: "By".into(),
-                owner: Owner::MicroHost("web-1".to_owned()),
-            }],
+            definitions: [Some(Owner::MicroHost("web-1".to_owned())), None]
+                .into_iter()
+                .map(|owner| Definition {
+                    slot: 9,
+                    labels: Labels::from_pairs([("__name__", "up"), ("job", "api")]),
+                    kind: MetricKind::Counter,
+                    unit: "By".into(),
+                    owner,
+                })
+                .collect(),
             usage: vec![
                 element(Meter::HostMicro, "web-1", 0),
                 element(Meter::MetricMicro, "web-1", u64::MAX),

@@ -46,7 +46,7 @@ fn series(store: &Store, number: usize) -> SeriesRef {
     let meta = SeriesMeta {
         kind: MetricKind::Counter,
         unit: "".into(),
-        owner: Owner::StandardHost(format!("host-{}", number % 3)),
+        owner: Some(Owner::StandardHost(format!("host-{}", number % 3))),
     };
     let number = number.to_string();
     let labels = Labels::from_pairs([("__name__", "count"), ("number", &number)]);

@@ -65,7 +65,7 @@ struct Register {
 
 impl Register {
     fn flatten(&mut self, metrics: &ValidMetrics, streams: &Streams<usize>) -> Flat<usize> {
-        flatten(metrics, streams, |labels, facts| {
+        flatten(metrics, streams, &(0..=i64::MAX), |labels, facts| {
             self.series.push((labels.clone(), facts.clone()));
             Ok(self.series.len() - 1)
         })
@@ -294,4 +294,81 @@ fn a_stream_that_ended_becomes_stale_markers() {
             .iter()
             .all(|value| value.to_bits() == STALE.to_bits())
     );
+}
+
+#[test]
+fn a_point_outside_of_the_times_that_are_taken_is_refused_by_name() {
+    for (nano, wanted) in [
+        (999_000_000, "before 1000, the earliest that is kept"),
+        (2_001_000_000, "later than 2000; set the sender's clock"),
+    ] {
+        let metrics = with_number(stream("m", "", MetricKind::Gauge, &[], &[]), nano, 1.0);
+        let streams = Streams::<usize>::default();
+        let flat = flatten(&metrics, &streams, &(1000..=2000), |_, _| Ok(0));
+        assert_eq!((flat.accepted_points, flat.refused_points), (0, 1));
+        let reason = &flat.refused[0].reason;
+        assert!(
+            reason.contains("metric \"m\"") && reason.contains(wanted),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
+fn a_histogram_with_too_many_buckets_is_refused_by_name() {
+    let metrics = histogram(MetricKind::Histogram, |h| {
+        h.bucket_counts = vec![1; BUCKETS_MAX + 1];
+        h.bounds = (0..BUCKETS_MAX).map(|bound| bound as f64).collect();
+        h.positive_ends = vec![BUCKETS_MAX as u32 + 1];
+        h.negative_ends = h.positive_ends.clone();
+        h.bound_ends = vec![BUCKETS_MAX as u32];
+    });
+    let flat = Register::default().flatten(&metrics, &Streams::default());
+    assert_eq!((flat.accepted_points, flat.refused_points), (0, 1));
+    assert!(
+        flat.refused[0].reason.contains("1001 buckets"),
+        "{:?}",
+        flat.refused
+    );
+}
+
+#[test]
+fn refusals_beyond_the_first_are_counted_without_words() {
+    let mut metrics = stream("m", "", MetricKind::Gauge, &[], &[]);
+    let many = REFUSED_MAX as u32 + 5;
+    for columns in [
+        &mut metrics.series.names,
+        &mut metrics.series.units,
+        &mut metrics.series.resources,
+        &mut metrics.series.scopes,
+        &mut metrics.series.attributes,
+    ] {
+        *columns = vec![columns[0]; many as usize];
+    }
+    metrics.series.kinds = vec![MetricKind::Gauge as u8; many as usize];
+    metrics.numbers = NumberColumns {
+        series: (0..many).collect(),
+        parts: vec![0; many as usize],
+        quantiles: vec![0.0; many as usize],
+        start_unix_nano: vec![0; many as usize],
+        time_unix_nano: vec![1; many as usize],
+        values: vec![0.0; many as usize],
+        stale: vec![0; many as usize],
+    };
+    let metrics = metrics.validate().expect("a good batch");
+    let streams = Streams::<usize>::default();
+    let flat = flatten(&metrics, &streams, &(0..=1), |_, _| Err("no".to_owned()));
+    assert_eq!(flat.refused.len(), REFUSED_MAX);
+    assert_eq!(flat.refused_points, u64::from(many));
+}
+
+#[test]
+fn what_is_remembered_is_weighed() {
+    let mut streams = Streams::default();
+    streams.learn(vec![(1, Box::new([1, 2, 3])), (2, Box::new([4]))]);
+    let weight = streams.weight();
+    streams.learn(vec![(1, Box::new([5, 6, 7]))]);
+    assert_eq!(streams.weight(), weight, "replaced, not added");
+    streams.forget();
+    assert_eq!(streams.weight(), 0);
 }
