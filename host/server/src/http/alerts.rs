@@ -347,3 +347,6 @@ fn shown_check(row: &InstallationRow, state: Option<&CheckState>) -> Value {
         "last_error_at_ms": error.map(|(_, at)| at.0),
     })
 }
+
+#[cfg(test)]
+mod tests;
