@@ -11,6 +11,8 @@ mod change;
 mod judge;
 mod read;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use shoal_model::alert::{AlertState, Comparison, Severity, Thresholds, Transition};
 use shoal_model::{Labels, Timestamp};
@@ -244,6 +246,15 @@ impl MonitorNote {
     /// How values compare with the thresholds, if it has any.
     pub fn comparison(&self) -> Option<Comparison> {
         self.comparison.as_deref().and_then(monitors::comparison)
+    }
+}
+
+/// Text as both databases take it. What plugins say may have NUL characters, which PostgreSQL refuses.
+pub(super) fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        Cow::Owned(text.replace('\0', "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
     }
 }
 

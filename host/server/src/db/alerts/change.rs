@@ -3,7 +3,7 @@
 use shoal_model::alert::{Severity, Transition};
 use shoal_model::{TenantId, Timestamp};
 
-use super::{MonitorNote, Trigger};
+use super::{MonitorNote, Trigger, storable};
 use crate::db::{DbError, System, TenantDb, Transaction, notifications};
 
 /// What a transition writes, beside the alert that it is of.
@@ -169,7 +169,7 @@ pub(super) async fn change_alert(
     .bind(alert)
     .bind(step.transition.to.as_str())
     .bind(step.value)
-    .bind(step.message)
+    .bind(storable(step.message))
     .bind(step.now.0)
     .bind(closed_at_ms)
     .bind(step.reason)
@@ -201,7 +201,7 @@ pub(super) async fn add_transition(
     .bind(step.transition.to.as_str())
     .bind(step.trigger.as_str())
     .bind(step.value)
-    .bind(step.message)
+    .bind(storable(step.message))
     .bind(step.now.0)
     .execute(c).await?.rows_affected());
     Ok(())

@@ -6,7 +6,7 @@ use shoal_model::id::AlertId;
 
 use super::change::{Step, add_transition, change_alert, lock_source};
 use super::read::{TargetRow, hex, labels_json};
-use super::{Change, Decision, Judged, Known, Source, SourceKind, Target, Trigger};
+use super::{Change, Decision, Judged, Known, Source, SourceKind, Target, Trigger, storable};
 use crate::db::notifications::{self, Channel};
 use crate::db::{DbError, TenantDb, Transaction};
 use crate::random::RandomId as _;
@@ -72,7 +72,7 @@ impl TenantDb {
         )
         .bind(self.id().0)
         .bind(&source.id)
-        .bind(reason)
+        .bind(storable(reason))
         .bind(now.0)
         .bind(slot.0)
         .execute(c).await?.rows_affected());
@@ -148,7 +148,7 @@ impl TenantDb {
         .bind(self.id().0)
         .bind(&source.id)
         .bind(query)
-        .bind(error)
+        .bind(error.map(storable))
         .bind(error.map(|_| now.0))
         .execute(c).await?.rows_affected());
         DbError::expect_rows("alert_source", &source.id, changed, 1)
@@ -225,7 +225,7 @@ impl TenantDb {
         .bind(&note)
         .bind(step.transition.to.as_str())
         .bind(step.value)
-        .bind(step.message)
+        .bind(storable(step.message))
         .bind(step.now.0)
         .execute(c).await?.rows_affected());
         add_transition(tx, self.id(), &id, 1, step).await?;

@@ -358,8 +358,8 @@ async fn a_tenant_has_only_so_many_monitors() {
         let add = |id| {
             let acme = acme.clone();
             async move {
-                let id = MonitorId::from_random([id; 10]);
-                let added = acme.add_monitor(&id, &definition("cpu"), 2, Timestamp(1));
+                let (id, cpu) = (MonitorId::from_random([id; 10]), definition("cpu"));
+                let added = acme.add_monitor(&id, &cpu, 2, Timestamp(1));
                 added.await.expect("answered")
             }
         };
