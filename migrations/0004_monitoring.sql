@@ -131,6 +131,8 @@ CREATE TABLE notification (
     lease_until_ms BIGINT NOT NULL,
     -- Grows with every claim: what an outlived claim records is refused.
     claim BIGINT NOT NULL,
+    -- Claims since the latest confirmed one: what they told may have arrived all the same.
+    unconfirmed BIGINT NOT NULL,
     last_error TEXT,
     summary TEXT,
     delivered_at_ms BIGINT,

@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod exporters;
 mod hostile;
 mod hot_change;
 mod isolation;

@@ -5,7 +5,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::command::{cargo, run as run_command};
+use crate::command::{cargo, run as run_command, run_long};
 use crate::{plugins, report};
 
 /// What can be measured.
@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     report::line("==> building optimised (the first time takes some ten minutes)");
     let example = format!("bench_{}", name.replace('-', "_"));
     let build = ["--release", "--package=shoal-server", "--example"];
-    run_command(cargo().arg("build").args(build).arg(&example))?;
+    run_long(cargo().arg("build").args(build).arg(&example))?;
     let mut measure = cargo();
     measure.args(["run", "--quiet"]).args(build).arg(&example);
     run_command(measure.arg("--").args(rest))

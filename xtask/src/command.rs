@@ -3,14 +3,17 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::interrupt;
+use crate::{interrupt, report};
 
 /// How often a running program is looked at; also how late Ctrl-C may be noticed.
 const POLL: Duration = Duration::from_millis(50);
+
+/// How often a person is told that a long program still runs.
+const TELL_EVERY: Duration = Duration::from_secs(30);
 
 /// The top folder of the repository.
 pub(crate) fn root() -> PathBuf {
@@ -30,11 +33,26 @@ pub(crate) fn cargo() -> Command {
 
 /// Runs to the end; an error when it could not start, failed, or somebody pressed Ctrl-C.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
+    run_telling(command, |_| {})
+}
+
+/// Like [`run`], for what may take minutes: says every now and then how long it has taken.
+pub(crate) fn run_long(command: &mut Command) -> Result<()> {
+    let mut next = TELL_EVERY;
+    run_telling(command, |elapsed| {
+        if elapsed >= next {
+            report::line(format_args!("    … {} s", elapsed.as_secs()));
+            next += TELL_EVERY;
+        }
+    })
+}
+
+fn run_telling(command: &mut Command, tell: impl FnMut(Duration)) -> Result<()> {
     let shown = show(command);
     let mut child = command
         .spawn()
         .with_context(|| format!("could not start `{shown}`"))?;
-    let status = wait(&mut child).with_context(|| format!("`{shown}`"))?;
+    let status = wait(&mut child, tell).with_context(|| format!("`{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` ended with {status}");
     }
@@ -61,8 +79,10 @@ pub(crate) fn exists(program: &str, version_argument: &str) -> bool {
     !matches!(found, Err(error) if error.kind() == ErrorKind::NotFound)
 }
 
-fn wait(child: &mut Child) -> Result<ExitStatus> {
+fn wait(child: &mut Child, mut tell: impl FnMut(Duration)) -> Result<ExitStatus> {
+    let begun = Instant::now();
     loop {
+        tell(begun.elapsed());
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::command::{cargo, root, run as run_command};
+use crate::command::{cargo, root, run_long};
 use crate::report::{self, Summary};
 use crate::{interrupt, plugins, toolchain};
 use http::{Api, Listener};
@@ -103,11 +103,11 @@ fn build_server(options: &Options) -> Result<()> {
     if options.release {
         build.arg("--release");
     }
-    run_command(&mut build)
+    run_long(&mut build)
 }
 
 fn build_agent() -> Result<()> {
-    run_command(cargo().current_dir(root().join("xtask/agent")).arg("build"))
+    run_long(cargo().current_dir(root().join("xtask/agent")).arg("build"))
 }
 
 /// Everything that runs. Fields end in this order: what sends before what receives.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::command::{cargo, root, run};
+use crate::command::{cargo, root, run_long};
 use crate::report;
 use crate::toolchain::{self, TARGET};
 
@@ -44,7 +44,7 @@ pub(crate) fn build_first_party() -> Result<()> {
 fn build_workspace(workspace: &str) -> Result<()> {
     let mut cargo = cargo();
     cargo.current_dir(root().join(workspace));
-    run(cargo.args(["build", "--release", "--target", TARGET]))
+    run_long(cargo.args(["build", "--release", "--target", TARGET]))
         .with_context(|| format!("could not build the components of {workspace}"))
 }
 

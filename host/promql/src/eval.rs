@@ -2,6 +2,9 @@
 //!
 //! Every node gives a column for each of its series: one value per step, [`ABSENT`] where the series has none. Columns
 //! of intermediate results are counted, and given back when the node above is done.
+//!
+//! Native histograms are not here yet. They would be a second kind of column beside the numbers in [`Series`] and in the
+//! windows' series; selection, matching, grouping and labels do not look at values and stay as they are.
 
 use std::cell::{Cell, RefCell};
 

@@ -35,7 +35,8 @@ impl MatchOp {
 }
 
 /// A condition on one label. An absent label has the value `""`. A regular expression has to match the whole
-/// value, and its `.` matches line ends too.
+/// value, and its `.` matches line ends too. Unlike in Prometheus, `\d`, `\w` and `\s` know all of Unicode, and a brace
+/// that is meant literally has to be escaped.
 #[derive(Clone, Debug)]
 pub struct Matcher {
     /// The label's name; `__name__` for the metric name.

@@ -8,3 +8,5 @@ pub mod checks;
 pub mod evaluate;
 pub mod judge;
 mod message;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -3,7 +3,7 @@
 //! Rules, kept by the tests below:
 //! - What is compared is the alert as it is now with what the channel was told last, not one change after another. An alert
 //!   that opened and closed before anybody was told is told once, as over, with both times. One that went back to
-//!   what was told last is not told again.
+//!   what was told last is not told again, unless an attempt in between may have arrived.
 //! - At least once: a receiver that has it but could not say so is told again under the same idempotency key, which is
 //!   made of the notification and the alert's revision.
 //! - What may pass is tried again, later and later, for [`AGE_MAX`] and [`ATTEMPTS_MAX`] attempts at most; what will

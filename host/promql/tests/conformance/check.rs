@@ -14,8 +14,15 @@ use crate::storage::Storage;
 /// How far values may be apart, relative to their size.
 const TOLERANCE: f64 = 1e-6;
 
-pub(crate) fn check(case: &Case, storage: &Storage) -> Result<(), String> {
-    let answer = answer(case.when, &case.query, storage);
+/// When functions drop metric names. Prometheus' tests delay it; Prometheus, and we, do not by default.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Names {
+    Delayed,
+    AtOnce,
+}
+
+pub(crate) fn check(case: &Case, storage: &Storage, names: Names) -> Result<(), String> {
+    let answer = answer(case.when, &case.query, storage, names);
     let wanted_failure = case
         .expectations
         .iter()
@@ -39,15 +46,15 @@ pub(crate) fn check(case: &Case, storage: &Storage) -> Result<(), String> {
     };
     check_notes(case, &answer)?;
     check_value(case, &answer.value)?;
-    check_as_range(case, storage)
+    check_as_range(case, storage, names)
 }
 
-fn answer(when: When, text: &str, storage: &Storage) -> Result<Answer, String> {
+fn answer(when: When, text: &str, storage: &Storage, names: Names) -> Result<Answer, String> {
     let expr = parse(text).map_err(|error| error.message)?;
-    answer_expr(when, expr, storage)
+    answer_expr(when, expr, storage, names)
 }
 
-fn answer_expr(when: When, expr: Expr, storage: &Storage) -> Result<Answer, String> {
+fn answer_expr(when: When, expr: Expr, storage: &Storage, names: Names) -> Result<Answer, String> {
     let mut query = match when {
         When::Instant(at_ms) => Query::instant(expr, at_ms),
         When::Range {
@@ -56,8 +63,7 @@ fn answer_expr(when: When, expr: Expr, storage: &Storage) -> Result<Answer, Stri
             step_ms,
         } => Query::range(expr, start_ms, end_ms, step_ms),
     };
-    // As Prometheus' tests do.
-    query.delays_name_removal = true;
+    query.delays_name_removal = names == Names::Delayed;
     evaluate(&query, storage, &Limits::default()).map_err(|error| error.to_string())
 }
 
@@ -197,7 +203,7 @@ fn check_matrix(wanted: &[Described], found: &[MatrixSeries], when: When) -> Res
 }
 
 /// As Prometheus' tests do: an instant query gives the same in the middle of a range.
-fn check_as_range(case: &Case, storage: &Storage) -> Result<(), String> {
+fn check_as_range(case: &Case, storage: &Storage, names: Names) -> Result<(), String> {
     let When::Instant(at_ms) = case.when else {
         return Ok(());
     };
@@ -218,7 +224,7 @@ fn check_as_range(case: &Case, storage: &Storage) -> Result<(), String> {
     };
     let is_scalar = expr.value_type() == ValueType::Scalar;
     // Other steps may fail where this one does not.
-    let Ok(answer) = answer_expr(when, expr, storage) else {
+    let Ok(answer) = answer_expr(when, expr, storage, names) else {
         return Ok(());
     };
     let Value::Matrix(matrix) = answer.value else {

@@ -27,6 +27,8 @@ pub const GRACE: Duration = Duration::from_secs(60);
 const HOURS_MAX: u64 = 1_000;
 /// Hours that are counted anew after each run, besides those that it closed.
 const RECOUNT_HOURS: i64 = 3;
+/// Beyond so many hours back nothing is counted anew: the set behind old hours is deleted in time.
+const RECOUNT_HOURS_MAX: i64 = 30 * 24;
 
 /// Closes hours.
 pub struct CloseUsage;
@@ -102,7 +104,8 @@ async fn close_hours(
         db.close_hour(hour, app.clock.now()).await?;
         count.processed += 1;
     }
-    recount(app, db, Hour(first.0 - RECOUNT_HOURS)).await
+    let from = (first.0 - RECOUNT_HOURS).max(end.0 - RECOUNT_HOURS_MAX);
+    recount(app, db, Hour(from)).await
 }
 
 /// Posts what the equation "counted = in the set" leaves, and how much was late.

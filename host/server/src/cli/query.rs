@@ -118,12 +118,14 @@ mod tests {
             { "metric": { "__name__": "up", "host": "web-1" }, "value": [1.5, "1"] },
             { "metric": {}, "value": [1.5, "NaN"] },
         ]});
-        assert_eq!(
-            table(&data).to_string(),
-            "SERIES              TIME                      VALUE\n\
-             up{host=\"web-1\"}  1970-01-01T00:00:01.500Z  1\n\
-             {}                1970-01-01T00:00:01.500Z  NaN"
-        );
+        let line =
+            |series: &str, time: &str, value: &str| format!("{series:16}  {time:24}  {value}");
+        let lines = [
+            line("SERIES", "TIME", "VALUE"),
+            line("up{host=\"web-1\"}", "1970-01-01T00:00:01.500Z", "1"),
+            line("{}", "1970-01-01T00:00:01.500Z", "NaN"),
+        ];
+        assert_eq!(table(&data).to_string(), lines.join("\n"));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct Definition {
     pub rule: Rule,
     /// The tenant's note.
     pub memo: String,
-    /// Whether it is evaluated.
+    /// Whether it is evaluated; the open alerts of one that is not stay as they are.
     pub is_enabled: bool,
     /// Installations of the channels that are told; `None` tells every enabled one.
     pub channels: Option<Vec<String>>,

@@ -7,11 +7,13 @@
 //!   can record what became of it. When the process dies the lease ends and the row is told again.
 //! - `told_revision` moves only when a receiver has confirmed.
 
+use std::borrow::Cow;
+
 use shoal_model::alert::Severity;
 use shoal_model::id::NotificationId;
 use shoal_model::{TenantId, Timestamp};
 
-use super::alerts::Source;
+use super::alerts::{Source, storable};
 use super::{DbError, System, TenantDb, Transaction};
 use crate::random::RandomId as _;
 
@@ -82,6 +84,8 @@ pub struct Claimed {
     pub attempts: i64,
     /// Which claim this is.
     pub claim: i64,
+    /// Claims since the latest confirmed one, this one included: what the others told may have arrived.
+    pub unconfirmed: i64,
     /// Since when it is to be told, Unix ms.
     pub wanted_at_ms: i64,
     /// The alert's revision that was told last; 0 when none was.
@@ -141,13 +145,13 @@ impl Told {
         }
     }
 
-    fn detail(&self) -> &str {
-        match self {
+    fn detail(&self) -> Cow<'_, str> {
+        storable(match self {
             Told::Delivered(text) | Told::NothingToTell(text) => text,
             Told::Retry { error, .. }
             | Told::Waiting { error, .. }
             | Told::Failed { error, .. } => error,
-        }
+        })
     }
 }
 
@@ -207,8 +211,8 @@ pub(super) async fn want(
         sql!(tx, c => sqlx::query(
             "INSERT INTO notification
                  (tenant_id, id, alert_id, installation_id, channel, wanted_revision, wanted_at_ms, told_revision,
-                  status, attempts, next_attempt_at_ms, lease_until_ms, claim, last_error)
-             VALUES ($1, $2, $3, $4, $5, 1, $6, 0, $7, 0, $6, 0, 0, $8)",
+                  status, attempts, next_attempt_at_ms, lease_until_ms, claim, unconfirmed, last_error)
+             VALUES ($1, $2, $3, $4, $5, 1, $6, 0, $7, 0, $6, 0, 0, 0, $8)",
         )
         .bind(tenant.0)
         .bind(NotificationId::random().as_str())
@@ -255,7 +259,7 @@ impl TenantDb {
         let mut conn = self.writer().await?;
         Ok(sql!(conn, c => sqlx::query_as(
             "UPDATE notification
-             SET lease_until_ms = $3, claim = claim + 1, attempts = attempts + 1
+             SET lease_until_ms = $3, claim = claim + 1, attempts = attempts + 1, unconfirmed = unconfirmed + 1
              WHERE tenant_id = $1
                  AND id IN (
                      SELECT n.id
@@ -265,7 +269,8 @@ impl TenantDb {
                      ORDER BY n.next_attempt_at_ms, n.id
                      LIMIT $4)
                  AND status = 'pending' AND next_attempt_at_ms <= $2 AND lease_until_ms <= $2
-             RETURNING id, alert_id, installation_id, attempts, claim, wanted_at_ms, told_revision, told_severity",
+             RETURNING id, alert_id, installation_id, attempts, claim, unconfirmed, wanted_at_ms, told_revision,
+                 told_severity",
         )
         .bind(self.id().0)
         .bind(now.0)
@@ -332,7 +337,7 @@ impl TenantDb {
         Ok(sql!(tx, c => sqlx::query(
             "UPDATE notification
              SET told_revision = $4, told_severity = $5, summary = $6, last_error = NULL, lease_until_ms = 0,
-                 delivered_at_ms = COALESCE($7, delivered_at_ms),
+                 unconfirmed = 0, delivered_at_ms = COALESCE($7, delivered_at_ms),
                  status = CASE WHEN wanted_revision > $4 THEN 'pending' ELSE 'delivered' END,
                  next_attempt_at_ms = $8
              WHERE tenant_id = $1 AND id = $2 AND claim = $3 AND lease_until_ms > 0",
@@ -359,13 +364,14 @@ impl TenantDb {
         Ok(sql!(tx, c => sqlx::query(
             "UPDATE notification
              SET last_error = $4, lease_until_ms = 0, next_attempt_at_ms = $5,
-                 attempts = CASE WHEN attempts > $6 THEN attempts - $6 ELSE 0 END
+                 attempts = CASE WHEN attempts > $6 THEN attempts - $6 ELSE 0 END,
+                 unconfirmed = unconfirmed - $6
              WHERE tenant_id = $1 AND id = $2 AND claim = $3 AND lease_until_ms > 0",
         )
         .bind(self.id().0)
         .bind(&claimed.id)
         .bind(claimed.claim)
-        .bind(error)
+        .bind(storable(error))
         .bind(at.0)
         .bind(attempts_back)
         .execute(c).await?.rows_affected()))
@@ -391,7 +397,7 @@ impl TenantDb {
         .bind(&claimed.id)
         .bind(claimed.claim)
         .bind(revision)
-        .bind(error)
+        .bind(storable(error))
         .bind(installation_revision)
         .bind(now.0)
         .execute(c).await?.rows_affected()))
@@ -472,9 +478,10 @@ impl System {
             .collect())
     }
 
-    /// Wants again what failed for good since `after`, where the channel was changed in the meantime and there still is
-    /// something to tell: the alert is open, or the channel believes so. Returns how many. Called by the job that
-    /// delivers.
+    /// Wants again what was wanted after `after` and failed for good, where the channel was changed in the meantime.
+    /// Returns how many. Called by the job that delivers.
+    ///
+    /// Alerts that are over are told too: what failed may have arrived, and then its receiver believes that they are open.
     pub async fn retry_after_change(
         &self,
         after: Timestamp,
@@ -489,12 +496,7 @@ impl System {
                      SELECT 1
                      FROM installation i
                      WHERE i.tenant_id = notification.tenant_id AND i.id = notification.installation_id
-                         AND i.is_enabled = 1 AND i.revision <> notification.failed_installation_revision)
-                 AND (told_revision > 0 OR EXISTS (
-                     SELECT 1
-                     FROM alert a
-                     WHERE a.tenant_id = notification.tenant_id AND a.id = notification.alert_id
-                         AND a.closed_at_ms IS NULL))",
+                         AND i.is_enabled = 1 AND i.revision <> notification.failed_installation_revision)",
         ).bind(after.0).bind(now.0).execute(c).await?.rows_affected()))
     }
 }

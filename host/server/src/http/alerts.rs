@@ -235,6 +235,12 @@ fn limit(limit: Option<i64>) -> Result<i64, ApiError> {
 
 fn reason(reason: &str) -> Result<&str, ApiError> {
     let length = reason.trim().chars().count();
+    if reason.contains('\0') {
+        return Err(ApiError::bad_request(
+            "invalid_reason",
+            "reason must not have NUL characters; leave them out",
+        ));
+    }
     if (1..=REASON_MAX_CHARS).contains(&length) {
         return Ok(reason.trim());
     }
@@ -347,3 +353,6 @@ fn shown_check(row: &InstallationRow, state: Option<&CheckState>) -> Value {
         "last_error_at_ms": error.map(|(_, at)| at.0),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -238,6 +238,12 @@ fn parsed(wanted: Wanted) -> Result<Definition, ApiError> {
     let memo = wanted.memo.unwrap_or_default();
     check_length("name", &wanted.name, 1, NAME_MAX_CHARS)?;
     check_length("memo", &memo, 0, MEMO_MAX_CHARS)?;
+    let texts = [&wanted.name, &wanted.query, &memo];
+    if texts.into_iter().any(|text| text.contains('\0')) {
+        return Err(invalid(
+            "name, query and memo must not have NUL characters; leave them out".to_owned(),
+        ));
+    }
     let comparison = monitors::comparison(&wanted.comparison).ok_or_else(|| {
         let given: String = wanted.comparison.chars().take(100).collect();
         invalid(format!(
@@ -411,6 +417,7 @@ mod tests {
         );
         refused(with("comparison", ">".into()), "comparison is");
         refused(with("missing", "gone".into()), "missing is");
+        refused(with("memo", "a\0b".into()), "NUL");
         refused(with("max_attempts", 0.into()), "max_attempts is 0");
         refused(with("max_attempts", 11.into()), "max_attempts is 11");
         refused(with("comparison", "below".into()), "would hide");

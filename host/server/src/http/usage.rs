@@ -9,6 +9,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use shoal_model::Timestamp;
+use shoal_model::id::InvalidId;
 use shoal_model::time::{Hour, Month};
 use shoal_model::usage::{Meter, MonthUsage};
 
@@ -117,12 +118,20 @@ pub(super) async fn tenant_of(
     caller.tenant_named(app, &key).await
 }
 
-/// A month; without one, the present.
+/// A month that has begun; without one, the present.
 pub(super) fn parsed_month(app: &App, text: Option<&str>) -> Result<Month, ApiError> {
+    let wrong = |message: String| ApiError::bad_request("invalid_month", message);
+    let present = Month::of(app.clock.now());
     let Some(text) = text else {
-        return Ok(Month::of(app.clock.now()));
+        return Ok(present);
     };
-    text.parse().map_err(|error: shoal_model::id::InvalidId| {
-        ApiError::bad_request("invalid_month", error.to_string())
-    })
+    let month: Month = text
+        .parse()
+        .map_err(|error: InvalidId| wrong(error.to_string()))?;
+    if month > present {
+        return Err(wrong(format!(
+            "{month} has not begun; the present month is {present}"
+        )));
+    }
+    Ok(month)
 }

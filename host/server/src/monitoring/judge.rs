@@ -136,7 +136,7 @@ fn judge_seen(
         )
     });
     let is_seen = seen.evidence != Evidence::Error;
-    is_written.then(|| Change::Keep {
+    let kept = Change::Keep {
         target: Target {
             labels: seen.labels,
             state,
@@ -145,7 +145,8 @@ fn judge_seen(
             ..before
         },
         transition: said,
-    })
+    };
+    is_written.then_some(kept)
 }
 
 /// Targets that are remembered but were not seen. `room` is for how many there is some.

@@ -243,7 +243,8 @@ struct Done {
 /// Whether the channel knows already what there is to know.
 fn nothing_to_tell(claimed: &Claimed, alert: &Alert) -> Option<Told> {
     let told = claimed.told().filter(|_| claimed.told_revision > 0)?;
-    (told == alert.severity).then(|| {
+    // An attempt that nobody confirmed may have arrived; the channel then believes something else.
+    (told == alert.severity && claimed.unconfirmed == 1).then(|| {
         let severity = told.as_str();
         Told::NothingToTell(format!("it is {severity} again, as was told last"))
     })

@@ -147,6 +147,7 @@ mod tests {
             installation_id: "ins_0000000000000000".to_owned(),
             attempts,
             claim: attempts,
+            unconfirmed: 1,
             wanted_at_ms: 0,
             told_revision: 0,
             told_severity: None,

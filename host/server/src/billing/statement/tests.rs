@@ -146,6 +146,7 @@ async fn a_statement_is_recorded_once_for_every_input() {
         assert_eq!(run().await, [TenantCount { skipped, ..one }]);
         close_until(&app, hour(31)).await;
         assert_eq!(run().await, [TenantCount { processed, ..one }]);
+        app.clock.advance(std::time::Duration::from_millis(1));
         enable(&app, &acme, json!({ "standard_host_price": "2000.5" })).await;
         assert_eq!(run().await, [TenantCount { processed, ..one }]);
 

@@ -51,7 +51,9 @@ async fn closing_again_changes_nothing_and_late_elements_are_only_on_record() {
     each_database(|db| async move {
         let acme = tenant(&db, "acme").await;
         let on_time = HOST.at(hour(0), "web-1");
-        acme.add_usage(&[on_time.clone()]).await.expect("added");
+        acme.add_usage(std::slice::from_ref(&on_time))
+            .await
+            .expect("added");
         assert!(
             acme.close_hour(hour(0), hour(1).start())
                 .await

@@ -179,6 +179,12 @@ async fn what_is_asked_wrongly_is_named() {
             ),
             (
                 Method::GET,
+                "/api/v1/statements?month=2026-12",
+                None,
+                "invalid_month",
+            ),
+            (
+                Method::GET,
                 "/api/v1/usage?tenant=nobody",
                 None,
                 "not_found",

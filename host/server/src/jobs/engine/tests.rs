@@ -21,6 +21,7 @@ enum Act {
 
 struct Scripted {
     script: Script,
+    deadline: Duration,
     attempts: Arc<AtomicU32>,
 }
 
@@ -39,7 +40,7 @@ impl Job for Scripted {
     }
 
     fn deadline(&self) -> Duration {
-        Duration::from_millis(50)
+        self.deadline
     }
 
     fn refuse(&self, scheduled: Timestamp) -> Option<String> {
@@ -82,9 +83,18 @@ struct Bench {
 
 impl Bench {
     fn new(app: &Arc<App>, script: impl Fn(u32) -> Act + Send + Sync + 'static) -> Bench {
+        Bench::within(Duration::from_secs(60), app, script)
+    }
+
+    fn within(
+        deadline: Duration,
+        app: &Arc<App>,
+        script: impl Fn(u32) -> Act + Send + Sync + 'static,
+    ) -> Bench {
         let attempts = Arc::new(AtomicU32::new(0));
         let job = Scripted {
             script: Arc::new(script),
+            deadline,
             attempts: attempts.clone(),
         };
         Bench {
@@ -203,7 +213,8 @@ async fn a_run_is_taken_over_only_when_its_lease_has_expired() {
 #[tokio::test]
 async fn a_panic_is_a_failed_attempt_and_is_tried_again_later() {
     with_app(hour(0).start(), |app| async move {
-        let bench = Bench::new(&app, |attempt| match attempt {
+        let deadline = Duration::from_millis(50);
+        let bench = Bench::within(deadline, &app, |attempt| match attempt {
             1 => Act::Panic,
             2 => Act::Hang,
             _ => Act::Count(counted(1)),
