@@ -12,5 +12,6 @@ mod bad_input;
 mod hostile;
 mod hot_change;
 mod isolation;
+mod otlp;
 mod road;
 mod support;
