@@ -34,7 +34,9 @@ async fn client(arguments: &[&str]) -> Value {
     let mut command = Command::new(python);
     command.arg(script).args(arguments);
     let output = tokio::task::spawn_blocking(move || command.output()).await;
-    let output = output.expect("it does not panic").expect("the Python starts");
+    let output = output
+        .expect("it does not panic")
+        .expect("the Python starts");
     let text = String::from_utf8_lossy(&output.stdout);
     serde_json::from_str(&text).unwrap_or_else(|_| {
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -131,7 +133,10 @@ async fn every_kind_of_point_is_stored_exactly_whatever_the_transport() {
             let nano = (at * 1_000_000).to_string();
             let key = shop.write.key();
             let said = client(&["export", protocol, endpoint, key, compression, &nano]).await;
-            assert_eq!(said["result"], "SUCCESS", "{protocol} {compression}: {said}");
+            assert_eq!(
+                said["result"], "SUCCESS",
+                "{protocol} {compression}: {said}"
+            );
         }
         for (protocol, endpoint) in [("http", &http), ("grpc", &grpc(server))] {
             let said = client(&["measure", protocol, endpoint, shop.write.key()]).await;
@@ -150,19 +155,33 @@ async fn every_kind_of_point_is_stored_exactly_whatever_the_transport() {
             .collect();
         wanted.insert("threads".to_owned(), 12.0);
         for time in begun..begun + 4 {
-            assert_eq!(shown(&stored, time), wanted, "sent as number {}", time - begun);
+            assert_eq!(
+                shown(&stored, time),
+                wanted,
+                "sent as number {}",
+                time - begun
+            );
         }
         let summary = shown(&stored, at);
         let values: Vec<f64> = summary.values().copied().collect();
         let names: Vec<&str> = summary.keys().map(String::as_str).collect();
-        let quantiles = ["rpc_count", "rpc_sum", "rpc{quantile=\"0.5\"}", "rpc{quantile=\"0.99\"}"];
-        assert_eq!((names, values), (quantiles.to_vec(), vec![10.0, 30.0, 3.0, 9.0]));
+        let quantiles = [
+            "rpc_count",
+            "rpc_sum",
+            "rpc{quantile=\"0.5\"}",
+            "rpc{quantile=\"0.99\"}",
+        ];
+        assert_eq!(
+            (names, values),
+            (quantiles.to_vec(), vec![10.0, 30.0, 3.0, 9.0])
+        );
         check_labels(&stored);
         for protocol in ["http", "grpc"] {
             let carts = stored.iter().find(|(labels, _)| {
                 labels.metric_name() == Some("carts") && labels.get("shop") == Some(protocol)
             });
-            let (_, samples) = carts.unwrap_or_else(|| panic!("nothing was measured by {protocol}"));
+            let (_, samples) =
+                carts.unwrap_or_else(|| panic!("nothing was measured by {protocol}"));
             assert_eq!(samples[0].1, -2.0);
         }
         let own = self::stored(server, TenantId::OPERATOR).await;
@@ -221,12 +240,23 @@ async fn exporters_understand_why_they_are_refused() {
     let (protobuf, key) = ("application/x-protobuf", shop.write.key());
 
     let said = client(&["post", &http, "nonsense", protobuf, "10"]).await;
-    assert_eq!((&said["status"], &said["content_type"]), (&json!(401), &json!(protobuf)));
+    assert_eq!(
+        (&said["status"], &said["content_type"]),
+        (&json!(401), &json!(protobuf))
+    );
     let said = client(&["post", &http, shop.read.key(), protobuf, "10"]).await;
     assert_eq!(said["status"], 403, "{said}");
     let said = client(&["post", &http, key, protobuf, "10"]).await;
-    assert_eq!((&said["status"], &said["content_type"]), (&json!(400), &json!(protobuf)));
-    assert!(said["message"].as_str().is_some_and(|it| it.contains("at byte 0")), "{said}");
+    assert_eq!(
+        (&said["status"], &said["content_type"]),
+        (&json!(400), &json!(protobuf))
+    );
+    assert!(
+        said["message"]
+            .as_str()
+            .is_some_and(|it| it.contains("at byte 0")),
+        "{said}"
+    );
     let said = client(&["post", &http, key, "application/json", "10"]).await;
     assert_eq!(
         (&said["status"], &said["content_type"]),
@@ -244,12 +274,23 @@ async fn exporters_understand_why_they_are_refused() {
         client(&["post", &http, nobody.write.key(), protobuf, "10"]).await,
         client(&["call", &grpc(&server), nobody.write.key(), "10"]).await,
     ] {
-        assert!([&said["status"], &said["code"]].iter().any(|it| **it == 404 || **it == "UNIMPLEMENTED"));
+        assert!(
+            [&said["status"], &said["code"]]
+                .iter()
+                .any(|it| **it == 404 || **it == "UNIMPLEMENTED")
+        );
         let help = "shoal plugin enable otlp --tenant nobody";
-        assert!(said["message"].as_str().is_some_and(|it| it.contains(help)), "{said}");
+        assert!(
+            said["message"].as_str().is_some_and(|it| it.contains(help)),
+            "{said}"
+        );
     }
     for protocol in ["http", "grpc"] {
-        let endpoint = if protocol == "http" { http.clone() } else { grpc(&server) };
+        let endpoint = if protocol == "http" {
+            http.clone()
+        } else {
+            grpc(&server)
+        };
         let nano = (now_ms() * 1_000_000).to_string();
         let said = client(&["export", protocol, &endpoint, "nonsense", "none", &nano]).await;
         assert_eq!(said["result"], "FAILURE", "{protocol}");
@@ -280,9 +321,8 @@ async fn a_tenant_that_takes_all_its_room_is_told_when_to_come_back_and_others_g
     let http = server.address("otlp_http").expect("it listens");
     let address = http.trim_start_matches("http://").to_owned();
     let key = shop.write.key().to_owned();
-    let held = tokio::task::spawn_blocking(move || {
-        [holding(&address, &key), holding(&address, &key)]
-    });
+    let held =
+        tokio::task::spawn_blocking(move || [holding(&address, &key), holding(&address, &key)]);
     let held = held.await.expect("both are taken");
     // The server may still have some of it in its sockets.
     let key = shop.write.key();
@@ -292,12 +332,21 @@ async fn a_tenant_that_takes_all_its_room_is_told_when_to_come_back_and_others_g
             break said;
         }
     };
-    assert_eq!((&said["status"], &said["retry_after"]), (&json!(429), &json!("1")), "{said}");
+    assert_eq!(
+        (&said["status"], &said["retry_after"]),
+        (&json!(429), &json!("1")),
+        "{said}"
+    );
     let said = client(&["call", &grpc(&server), key, "2000000"]).await;
-    assert_eq!((&said["code"], &said["retry_seconds"]), (&json!("RESOURCE_EXHAUSTED"), &json!(1)));
+    assert_eq!(
+        (&said["code"], &said["retry_seconds"]),
+        (&json!("RESOURCE_EXHAUSTED"), &json!(1))
+    );
     let retry_info = json!(["type.googleapis.com/google.rpc.RetryInfo"]);
     assert_eq!(said["details"], retry_info);
-    otlp::post(&other.otlp, &otlp::gauge("web-1", "beat", 1.0)).await.is(200);
+    otlp::post(&other.otlp, &otlp::gauge("web-1", "beat", 1.0))
+        .await
+        .is(200);
     drop(held);
     server.stop().await;
 }
@@ -324,9 +373,15 @@ async fn bodies_that_are_too_long_or_strangely_packed_are_refused_for_good() {
             stream.read_to_string(&mut answer).map(|_| answer)
         });
         let answer = answer.await.expect("no panic").expect("an answer");
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{headers}: {answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{headers}: {answer}"
+        );
     }
-    let answer = shop.otlp.send_bytes(Method::GET, otlp::METRICS, "application/json", "").await;
+    let answer = shop
+        .otlp
+        .send_bytes(Method::GET, otlp::METRICS, "application/json", "")
+        .await;
     assert_eq!(answer.status, 405);
     server.stop().await;
 }
@@ -335,7 +390,10 @@ async fn bodies_that_are_too_long_or_strangely_packed_are_refused_for_good() {
 /// were acknowledged.
 async fn send_until_it_is_gone(client: Client, sender: usize, from_ms: i64) -> BTreeSet<i64> {
     let mut acknowledged = BTreeSet::new();
-    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .expect("a client");
     for at in from_ms.. {
         let body = otlp::gauges(&format!("host-{sender}"), at, &[("beat", at as f64)]);
         let request = http
@@ -377,7 +435,11 @@ async fn kill_9_loses_nothing_that_was_acknowledged() {
     server.end().await;
     let stored = stored(&server, SHOP).await;
     for (sender, wanted) in wanted.iter().enumerate() {
-        assert!(wanted.len() >= KILLS as usize, "{} acknowledged", wanted.len());
+        assert!(
+            wanted.len() >= KILLS as usize,
+            "{} acknowledged",
+            wanted.len()
+        );
         let host = format!("host-{sender}");
         let series = stored
             .iter()
@@ -386,6 +448,11 @@ async fn kill_9_loses_nothing_that_was_acknowledged() {
             .map(|(_, samples)| samples.iter().map(|(at, _)| *at).collect())
             .unwrap_or_default();
         let lost: Vec<&i64> = wanted.difference(&found).collect();
-        assert!(lost.is_empty(), "{host} lost {} of {}: {lost:?}", lost.len(), wanted.len());
+        assert!(
+            lost.is_empty(),
+            "{host} lost {} of {}: {lost:?}",
+            lost.len(),
+            wanted.len()
+        );
     }
 }

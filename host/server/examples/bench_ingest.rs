@@ -74,7 +74,12 @@ async fn main() -> Result<()> {
     figure::tell("ingest.sandbox_tax.ratio", tax, "ratio", samples);
     let stats = sandboxed.store.stats();
     let bytes = stats.bytes_per_sample.context("every turn was flushed")?;
-    figure::tell("store.bytes_per_sample", bytes, "bytes", stats.segment_samples);
+    figure::tell(
+        "store.bytes_per_sample",
+        bytes,
+        "bytes",
+        stats.segment_samples,
+    );
     Ok(())
 }
 
@@ -88,7 +93,13 @@ fn bodies(workload: &Workload, round: u64) -> Vec<Vec<u8>> {
     let start = BEGUN.0 as u64 * 1_000_000;
     let interval = INTERVAL.as_nanos() as u64;
     (0..BODIES)
-        .map(|at| body(workload, start, start + (round * BODIES + at + 1) * interval))
+        .map(|at| {
+            body(
+                workload,
+                start,
+                start + (round * BODIES + at + 1) * interval,
+            )
+        })
         .collect()
 }
 

@@ -3,7 +3,10 @@
 //!
 //! The check and the channel talk to a web server of this process, over real sockets of the loopback address.
 #![expect(clippy::print_stdout, reason = "figures are what it is for")]
-#![expect(clippy::disallowed_methods, reason = "the web server ends with the process")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the web server ends with the process"
+)]
 
 #[path = "support/figure.rs"]
 mod figure;
@@ -118,7 +121,9 @@ impl Subject {
         for at in 0..WARM_UPS + CALLS {
             let installed = self.install()?;
             let watch = Stopwatch::start();
-            call(&installed).await.with_context(|| format!("a call of a {world}"))?;
+            call(&installed)
+                .await
+                .with_context(|| format!("a call of a {world}"))?;
             if at >= WARM_UPS {
                 times.push(watch.elapsed());
             }

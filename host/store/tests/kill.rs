@@ -71,7 +71,10 @@ impl FileCatalog {
             );
         }
         for u in self.content.usage(TENANT) {
-            text += &format!("usage {} {} {} {}\n", u.hour.0, u.meter, u.subject, u.member);
+            text += &format!(
+                "usage {} {} {} {}\n",
+                u.hour.0, u.meter, u.subject, u.member
+            );
         }
         let new = self.path.with_extension("new");
         let mut file = std::fs::File::create(&new)?;
@@ -230,7 +233,11 @@ fn killed(folder: &Path, first: i64, after: u64) -> Vec<i64> {
         }
     }
     process.wait().expect("it is ours");
-    assert!(is_killed, "it ended by itself after {} commits", committed.len());
+    assert!(
+        is_killed,
+        "it ended by itself after {} commits",
+        committed.len()
+    );
     committed
 }
 
@@ -257,11 +264,18 @@ async fn a_process_that_is_killed_loses_nothing_it_said_was_committed() {
         let counted: BTreeSet<u64> = usage.iter().map(|element| element.member).collect();
         for member in committed.iter().flat_map(|batch| members(*batch)) {
             let fingerprint = labels(member).fingerprint() as u64;
-            assert!(counted.contains(&fingerprint), "kill {kill}: usage of {member}");
+            assert!(
+                counted.contains(&fingerprint),
+                "kill {kill}: usage of {member}"
+            );
         }
         store.shutdown().await.expect("the file can be written");
     }
-    assert!(committed.len() as u64 > KILLS * 5, "{} commits", committed.len());
+    assert!(
+        committed.len() as u64 > KILLS * 5,
+        "{} commits",
+        committed.len()
+    );
 }
 
 /// Every batch that was committed is there as a whole, and no other is there in part.

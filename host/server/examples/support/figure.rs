@@ -3,7 +3,7 @@
 use serde_json::json;
 
 /// Prints a figure. `samples` says how many measurements are in it.
-pub fn tell(name: &str, value: f64, unit: &str, samples: u64) {
+pub(crate) fn tell(name: &str, value: f64, unit: &str, samples: u64) {
     let machine = machine();
     let figure = json!({
         "name": name,
