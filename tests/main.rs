@@ -13,5 +13,6 @@ mod exporters;
 mod hostile;
 mod hot_change;
 mod isolation;
+mod otlp;
 mod road;
 mod support;

@@ -250,7 +250,10 @@ fn an_overloaded_host_is_told_with_the_time_to_wait() {
             panic!("{status:?}");
         };
         assert_eq!(detail.type_url, "type.googleapis.com/google.rpc.RetryInfo");
-        let delay = detail.value.as_ref().and_then(|info| info.retry_delay.clone());
+        let delay = detail
+            .value
+            .as_ref()
+            .and_then(|info| info.retry_delay.clone());
         let expected = Duration {
             seconds: 1,
             nanos: 500_000_000,
