@@ -20,6 +20,7 @@ use crate::db::monitors::Definition;
 use crate::db::{Db, TenantDb};
 use crate::observe::Observe;
 use crate::plugins::PluginRegistry;
+use crate::query::Queries;
 use crate::random::RandomId as _;
 use crate::secrets::SecretBox;
 use crate::telemetry::{OwnSample, Query, QueryError, Telemetry, WriteError, WriteSamples};
@@ -161,6 +162,7 @@ pub(crate) async fn app(db: Db, folder: &Path, query: Arc<FakeQuery>, clock: Clo
         },
         plugins: Arc::new(PluginRegistry::new(runtime, db.clone(), secrets)),
         db,
+        queries: Queries::new(store.clone()),
         store,
         telemetry: Telemetry {
             query,
