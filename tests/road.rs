@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use shoal_model::time::Hour;
 
-use crate::support::components::text;
+use crate::support::components::{enable, text};
 use crate::support::{Listener, Server, Tenant, each_database, eventually, now_ms, otlp};
 
 const MINUTE_MS: i64 = 60_000;
@@ -155,7 +155,9 @@ async fn furnish(server: &Server, told: &Listener) -> Tenant {
     tenant
         .enable("webhook", json!({ "url": told.url("/hook") }))
         .await;
-    tenant.enable("mackerel-plan", json!({})).await;
+    // What it costs is not for the tenant to say.
+    let rule = json!({ "plugin": "mackerel-plan" });
+    enable(&server.operator().acting_for(&tenant.key), &rule).await;
     tenant
 }
 
