@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use shoal_model::time::Hour;
 
-use crate::support::components::text;
+use crate::support::components::{enable, text};
 use crate::support::{Listener, Server, Tenant, each_database, eventually, now_ms, otlp};
 
 const MINUTE_MS: i64 = 60_000;
@@ -23,7 +23,7 @@ async fn a_sample_becomes_a_series_an_alert_a_notification_and_a_price() {
         sample_becomes_series(&tenant).await;
         let monitor = alert_is_told(server, &tenant, &told).await;
         alert_resolves_and_that_is_told(&tenant, &told, &monitor).await;
-        let before = statement_of_the_open_hour(&tenant, "host.standard").await;
+        let before = statement_of_the_open_hour(&tenant, Some("host.standard")).await;
 
         server.end().await;
         let ahead = AN_HOUR_LATER_SECONDS.to_string();
@@ -73,7 +73,7 @@ async fn a_check_of_a_page_becomes_a_series_and_an_alert_that_is_told() {
             .await;
         assert_eq!(closed.body["alert"]["id"], open.body["alert"]["id"]);
         // A check without any host costs one: the line of no meter.
-        statement_of_the_open_hour(&tenant, "").await;
+        statement_of_the_open_hour(&tenant, None).await;
     })
     .await;
 }
@@ -155,7 +155,9 @@ async fn furnish(server: &Server, told: &Listener) -> Tenant {
     tenant
         .enable("webhook", json!({ "url": told.url("/hook") }))
         .await;
-    tenant.enable("mackerel-plan", json!({})).await;
+    // What it costs is not for the tenant to say.
+    let rule = json!({ "plugin": "mackerel-plan" });
+    enable(&server.operator().acting_for(&tenant.key), &rule).await;
     tenant
 }
 
@@ -233,7 +235,8 @@ async fn alert_is_told(server: &Server, tenant: &Tenant, told: &Listener) -> Str
     assert_eq!(body["type"], "query");
     assert_eq!(body["memo"], "see the runbook");
     assert_eq!(body["imageUrl"], Value::Null);
-    assert_eq!(body["metric"]["name"], "road_load");
+    // A query's value has no metric name of its own: the monitor's name stands for it.
+    assert_eq!(body["metric"]["name"], "Load");
     assert_eq!(body["metric"]["labels"]["host_name"], "web-1");
     let shown = &body["alert"];
     assert_eq!(shown["id"], alert["id"]);
@@ -294,14 +297,14 @@ async fn alert_resolves_and_that_is_told(tenant: &Tenant, told: &Listener, monit
 }
 
 /// The month's statement with the hour in progress: it has a line for what was just used.
-async fn statement_of_the_open_hour(tenant: &Tenant, meter: &str) -> Value {
+async fn statement_of_the_open_hour(tenant: &Tenant, meter: Option<&str>) -> Value {
     let statement = eventually("usage in the statement", async || {
         let path = "/api/v1/statements?include_open_hour=true";
         let statement = tenant.read.get(path).await.is(200);
         let lines = statement["lines"].as_array()?;
         lines
             .iter()
-            .any(|line| line["meter"] == meter)
+            .any(|line| line["meter"] == json!(meter))
             .then(|| statement.clone())
     })
     .await;

@@ -77,10 +77,10 @@ impl Tenant {
         enable(&self.write, &body).await
     }
 
-    /// Enables a check that runs once a second; returns the installation's id.
+    /// Enables a check that runs as often as checks may, every ten seconds; returns the installation's id.
     pub(crate) async fn enable_check(&self, plugin: &str, name: &str, settings: Value) -> String {
         let body =
-            json!({ "plugin": plugin, "name": name, "settings": settings, "interval_ms": 1000 });
+            json!({ "plugin": plugin, "name": name, "settings": settings, "interval_ms": 10_000 });
         enable(&self.write, &body).await
     }
 }

@@ -194,7 +194,7 @@ impl Demo {
         }
         let enable = ["plugin", "enable", "--tenant", TENANT];
         let (page, hook) = (self.page.url("/"), self.told.url("/hook"));
-        let page = ["--set", &format!("url={page}"), "--interval-ms", "5000"];
+        let page = ["--set", &format!("url={page}"), "--interval-ms", "10000"];
         let hook = ["--set", &format!("url={hook}")];
         shoal.run(&[&enable[..], &["otlp"]].concat())?;
         shoal.run(&[&enable[..], &["http-check"], &page].concat())?;
