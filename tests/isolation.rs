@@ -20,7 +20,7 @@ const MARKER: &str = "zanzibar";
 const MINUTE_MS: i64 = 60_000;
 
 /// What a stranger sends to one route.
-struct Row {
+pub(crate) struct Row {
     method: Method,
     /// As the route has it, parameters without their names.
     template: &'static str,
@@ -66,7 +66,7 @@ impl Row {
         path
     }
 
-    async fn send(&self, client: &Client) -> Answer {
+    pub(crate) async fn send(&self, client: &Client) -> Answer {
         let (method, path) = (self.method.clone(), self.path());
         match &self.body {
             Value::Null => client.send(method, &path, None).await,
@@ -80,7 +80,7 @@ impl Row {
 }
 
 /// Ids of what the first tenant has. Where there is no such thing, an id that no one has.
-struct Ids {
+pub(crate) struct Ids {
     key: String,
     installation: String,
     monitor: String,
@@ -167,7 +167,7 @@ fn template(route: &Route) -> String {
 }
 
 /// Every route with its row.
-fn rows(ids: &Ids) -> Vec<(Route, Row)> {
+pub(crate) fn rows(ids: &Ids) -> Vec<(Route, Row)> {
     let mut table = table(ids);
     let find = |route: Route| {
         let template = template(&route);
@@ -311,7 +311,7 @@ fn has_route(method: &Method, path: &str) -> bool {
 }
 
 /// Gives the owner one of everything, each with the marker in it.
-async fn furnish(server: &Server, owner: &Tenant) -> Ids {
+pub(crate) async fn furnish(server: &Server, owner: &Tenant) -> Ids {
     let version = server.approve("http-check").await;
     let body = json!({
         "plugin": "http-check",

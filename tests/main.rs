@@ -13,6 +13,7 @@ mod exporters;
 mod hostile;
 mod hot_change;
 mod isolation;
+mod openapi;
 mod otlp;
 mod road;
 mod support;
