@@ -99,9 +99,13 @@ fn steps(options: &Options, summary: &mut Summary) -> Option<Demo> {
 
 fn build_server(options: &Options) -> Result<()> {
     let mut build = cargo();
-    build.args(["build", "--package=shoal-server", "--bin=shoal"]);
+    build.args(["build", "--workspace", "--bin=shoal"]);
     if options.release {
         build.arg("--release");
+    } else {
+        // Cargo builds libraries with other features when tests are among what is asked for. With one of them, the demo
+        // and the tests share what takes minutes.
+        build.arg("--test=road");
     }
     run_long(&mut build)
 }
