@@ -3,7 +3,7 @@
 //! An hour is closed when it has been over for [`GRACE`] by the server's clock and all that was acknowledged in it is
 //! in the database. Usage counts in the hour of its post, by the same clock, so nothing comes later, with one exception:
 //! a clock that was set back. Such elements are on record and counted by a metric, but never billed, because an
-//! hour that a tenant has seen must not change (`docs/decisions/0005-late-usage.md`).
+//! hour that a tenant has seen must not change (`docs/decisions/late-usage.md`).
 //!
 //! Whether everything was counted is two metrics by tenant that are 0 or somebody has to look:
 //! `shoal_usage_open_hours` (hours that should be closed and are not) and `shoal_usage_uncounted_members` (the set of
