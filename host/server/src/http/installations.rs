@@ -225,7 +225,7 @@ async fn remove(
     let row = found(&db, &id).await?;
     may_change(&caller, &row.kind)?;
     db.delete_installation(&row.id).await?;
-    app.plugins.reload().await?;
+    app.plugins.apply().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -271,7 +271,9 @@ async fn save(
         is_enabled: wanted.is_enabled,
         interval_ms: wanted.interval_ms,
     };
-    app.plugins
+    // Held until the change is live.
+    let _plugin = app
+        .plugins
         .check(&new.as_row(db.id()), wanted.settings)
         .await
         .map_err(|error| match error {
@@ -289,7 +291,7 @@ async fn save(
         }
         Err(error) => return Err(error.into()),
     }
-    app.plugins.reload().await?;
+    app.plugins.apply().await?;
     found(db, new.id.as_str()).await
 }
 

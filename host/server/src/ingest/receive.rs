@@ -145,10 +145,10 @@ impl Receivers {
             return Ok(installed.clone());
         }
         // One that should run but cannot may be the one: the sender should keep its data.
-        let mut broken = snapshot.iter().filter_map(|running| {
+        let mut broken = snapshot.of_tenant(tenant.id()).filter_map(|running| {
             let is_receiver = running.row.kind == Kind::Receiver.as_str();
             let reason = running.state.as_ref().err()?;
-            (is_receiver && running.row.tenant() == tenant.id()).then_some((&running.row, reason))
+            is_receiver.then_some((&running.row, reason))
         });
         if let Some((row, reason)) = broken.next() {
             return Err(Problem::unavailable(format!(
