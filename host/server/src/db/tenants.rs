@@ -143,6 +143,15 @@ impl Tenant {
 }
 
 impl TenantDb {
+    /// Its name for people; empty when it is gone.
+    pub async fn name(&self) -> Result<String, DbError> {
+        let mut conn = self.reader().await?;
+        let name: Option<String> = sql!(conn, c => sqlx::query_scalar(
+            "SELECT name FROM tenant WHERE id = $1",
+        ).bind(self.id().0).fetch_optional(c).await?);
+        Ok(name.unwrap_or_default())
+    }
+
     /// Stores a new key.
     pub async fn add_key(
         &self,
