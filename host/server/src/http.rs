@@ -5,7 +5,7 @@
 
 mod alerts;
 mod caller;
-mod connections;
+pub(crate) mod connections;
 mod error;
 mod installations;
 mod jobs;

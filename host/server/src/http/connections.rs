@@ -61,7 +61,7 @@ fn builder() -> Builder<TokioExecutor> {
 }
 
 /// The next client, once there is room for it. Cancel-safe: a client is not yet accepted when this is dropped.
-async fn accept(
+pub(crate) async fn accept(
     name: &'static str,
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
