@@ -70,6 +70,8 @@ const INTERVAL_MIN_MS: i64 = 10_000;
 /// A day.
 const INTERVAL_MAX_MS: i64 = 86_400_000;
 const NAME_MAX_CHARS: usize = 100;
+/// Installations of one tenant: each takes memory in every process, and those of a kind are looked through by its engine.
+const INSTALLATIONS_MAX: usize = 1000;
 
 /// For which tenant an operator acts.
 #[derive(Deserialize)]
@@ -104,6 +106,17 @@ struct Change {
     digest: Option<Option<String>>,
     interval_ms: Option<i64>,
     enabled: Option<bool>,
+}
+
+impl Change {
+    fn only_disables(&self) -> bool {
+        self.enabled == Some(false)
+            && self.name.is_none()
+            && self.settings.is_none()
+            && self.grants.is_none()
+            && self.digest.is_none()
+            && self.interval_ms.is_none()
+    }
 }
 
 /// Tells `null` from a field that is left out.
@@ -147,6 +160,7 @@ async fn create(
     let db = caller.acting_for(&app, of.tenant).await?;
     let manifest = newest_manifest(&app, &new.plugin).await?;
     may_change(&caller, manifest.kind.as_str())?;
+    room_for_another(db.installations().await?.len())?;
     let is_check = manifest.kind == Kind::Check;
     let wanted = Wanted {
         id: InstallationId::random(),
@@ -177,6 +191,13 @@ async fn change(
     let db = caller.acting_for(&app, of.tenant).await?;
     let row = found(&db, &id).await?;
     may_change(&caller, &row.kind)?;
+    if change.only_disables() {
+        // Nothing is checked: what cannot run any more least of all has to stay enabled.
+        db.disable_installation(&row.id).await?;
+        app.plugins.apply().await?;
+        let row = found(&db, &id).await?;
+        return Ok(axum::Json(show_row(&app, &db, &row).await?));
+    }
     let manifest = newest_manifest(&app, &row.plugin_id).await?;
     let mut settings = match change.settings {
         Some(settings) => settings,
@@ -295,6 +316,16 @@ async fn save(
     found(db, new.id.as_str()).await
 }
 
+fn room_for_another(present: usize) -> Result<(), ApiError> {
+    if present < INSTALLATIONS_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "there are {present} installations, and at most {INSTALLATIONS_MAX} are allowed; delete one first"
+    );
+    Err(ApiError::conflict("too_many_installations", message))
+}
+
 /// What a tenant pays is not the tenant's to change.
 fn may_change(caller: &Caller, kind: &str) -> Result<(), ApiError> {
     match kind == Kind::BillingRule.as_str() {
@@ -400,3 +431,6 @@ async fn show_row(app: &App, db: &TenantDb, row: &InstallationRow) -> Result<Val
         "created_at_ms": row.created_at_ms,
     }))
 }
+
+#[cfg(test)]
+mod tests;
