@@ -6,7 +6,8 @@
 //! disturbs no other.
 //!
 //! Compiling takes seconds, so it never happens while a snapshot is built: an installation whose component is still to be
-//! compiled goes on as it was, and everything else takes effect at once.
+//! compiled goes on as it was, and everything else takes effect at once. Where a version that was approved last cannot run, such as
+//! with a tenant's settings, the one before goes on and says why.
 //!
 //! The database is the truth: every change raises a revision, and each process looks at it twice a second.
 
@@ -29,6 +30,8 @@ use crate::db::{Db, DbError};
 use crate::secrets::SecretBox;
 use crate::task::Stop;
 
+/// Versions that are tried for one installation, the one approved last first.
+const CANDIDATES_MAX: usize = 3;
 /// How often the revision is looked at; a change made by another process takes effect within twice this.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -47,6 +50,8 @@ pub struct Running {
     pub version: Option<VersionRow>,
     /// Ready to be called, or why not.
     pub state: Result<Arc<Installed>, String>,
+    /// A version that should run instead and cannot, and why.
+    pub held_back: Option<(VersionRow, String)>,
 }
 
 /// An installation cannot run like this.
@@ -174,17 +179,14 @@ impl PluginRegistry {
         let before = self.snapshot();
         let (mut next, mut missing) = (Snapshot::default(), Vec::new());
         for row in system.enabled_installations().await? {
-            let version = chosen(&row, &versions);
-            let running = match before.unchanged(&row, version) {
+            let candidates = candidates(&row, &versions);
+            let running = match before.unchanged(&row, candidates.first().copied()) {
                 Some(running) => running,
-                None => match version.map(|version| self.compiled.ready(&version.digest)) {
-                    Some(None) => {
-                        missing.extend(version.map(|version| version.digest.clone()));
+                None => match self.next(&row, &candidates).await? {
+                    Ok(running) => Arc::new(running),
+                    Err(digest) => {
+                        missing.push(digest);
                         before.meanwhile(row)
-                    }
-                    ready => {
-                        let version = version.cloned().zip(ready.flatten());
-                        Arc::new(self.start(row, version).await?)
                     }
                 },
             };
@@ -203,6 +205,33 @@ impl PluginRegistry {
         self.snapshot.store(Arc::new(next));
         *published = is_new;
         Ok(missing)
+    }
+
+    /// The first of some versions that can run; when none can, the first with its reason. `Err` is the digest that has to be
+    /// compiled before it can be said.
+    async fn next(
+        &self,
+        row: &InstallationRow,
+        candidates: &[&VersionRow],
+    ) -> Result<Result<Running, String>, DbError> {
+        let mut first: Option<Running> = None;
+        for version in candidates {
+            let Some(plugin) = self.compiled.ready(&version.digest) else {
+                return Ok(Err(version.digest.clone()));
+            };
+            let version = Some((VersionRow::clone(version), plugin));
+            let mut running = self.start(row.clone(), version).await?;
+            if running.state.is_ok() {
+                let refused = first.and_then(|first| first.version.zip(first.state.err()));
+                running.held_back = refused;
+                return Ok(Ok(running));
+            }
+            first = first.or(Some(running));
+        }
+        Ok(Ok(match first {
+            Some(first) => first,
+            None => self.start(row.clone(), None).await?,
+        }))
     }
 
     async fn start(
@@ -236,6 +265,7 @@ impl PluginRegistry {
             row,
             version,
             state,
+            held_back: None,
         })
     }
 
@@ -377,6 +407,7 @@ impl Snapshot {
                 row,
                 version: None,
                 state: Err("its component is being compiled; try again in some seconds".to_owned()),
+                held_back: None,
             })
         })
     }
@@ -388,22 +419,32 @@ impl Snapshot {
         version: Option<&VersionRow>,
     ) -> Option<Arc<Running>> {
         let running = self.installations.get(&row.tenant())?.get(&row.id)?;
-        (running.row == *row && running.version.as_ref() == version && running.state.is_ok())
-            .then(|| running.clone())
+        let wanted = match &running.held_back {
+            Some((wanted, _)) => Some(wanted),
+            None => running.version.as_ref(),
+        };
+        (running.row == *row && wanted == version && running.state.is_ok()).then(|| running.clone())
     }
 }
 
-/// The version that an installation runs: the one it is pinned to, or the one approved last. Only approved ones.
+/// The version that an installation is to run: the one it is pinned to, or the one approved last. Only approved ones.
 fn chosen<'a>(row: &InstallationRow, versions: &'a [VersionRow]) -> Option<&'a VersionRow> {
-    let approved = versions
-        .iter()
-        .filter(|version| version.plugin_id == row.plugin_id && version.approval.is_some());
-    match &row.pinned_digest {
-        Some(digest) => approved
-            .into_iter()
-            .find(|version| version.digest == *digest),
-        None => approved.into_iter().max_by_key(|version| version.approval),
-    }
+    candidates(row, versions).first().copied()
+}
+
+/// The version that an installation is to run, and those that may instead when it cannot.
+fn candidates<'a>(row: &InstallationRow, versions: &'a [VersionRow]) -> Vec<&'a VersionRow> {
+    let is_candidate = |version: &&VersionRow| {
+        let is_it = row
+            .pinned_digest
+            .as_ref()
+            .is_none_or(|pinned| *pinned == version.digest);
+        is_it && version.plugin_id == row.plugin_id && version.approval.is_some()
+    };
+    let mut approved: Vec<&VersionRow> = versions.iter().filter(is_candidate).collect();
+    approved.sort_by_key(|version| std::cmp::Reverse(version.approval));
+    approved.truncate(CANDIDATES_MAX);
+    approved
 }
 
 /// Approved by the operator ∩ granted by the tenant. The runtime intersects with what is asked.
@@ -441,6 +482,49 @@ mod tests {
             plugin_id: version.plugin_id.clone(),
             ..installation(n, &version.kind)
         }
+    }
+
+    #[tokio::test]
+    async fn where_the_version_approved_last_cannot_run_the_one_before_goes_on() {
+        with_app(hour(0).start(), |app| async move {
+            let acme = tenant(&app, "acme").await;
+            let version = add_plugin(&app, "webhook.wasm").await;
+            let manifest = Manifest::parse(&version.manifest).expect("ours");
+            let new = NewInstallation {
+                settings: manifest.example.expect("it has one"),
+                ..of(&version, 1)
+            };
+            put(&acme, &new).await;
+            app.plugins.reload().await.expect("loaded");
+            let worse = VersionRow {
+                digest: "sha256:worse".to_owned(),
+                ..version.clone()
+            };
+            let (system, nothing) = (app.db.system(), Grants::default());
+            system.add_version(&worse, b"").await.expect("added");
+            let approved = system.approve(&worse.digest, &nothing, app.clock.now());
+            assert!(approved.await.expect("approved"));
+            // At once, and when the process is started again.
+            let secrets = SecretBox::open(&app.config.data).expect("a key");
+            let runtime = app.plugins.runtime().clone();
+            let restarted = PluginRegistry::new(runtime, app.db.clone(), secrets);
+            for plugins in [&*app.plugins, &restarted] {
+                let component = plugins.compiled.entry(&worse.digest);
+                component.set(Err("too bad".to_owned())).expect("it is new");
+                plugins.reload().await.expect("loaded");
+                let snapshot = plugins.snapshot();
+                let running = snapshot.of_tenant(acme.id()).next().expect("it is there");
+                let digest = running.version.as_ref().map(|version| &*version.digest);
+                assert!(running.state.is_ok());
+                assert_eq!(digest, Some(&*version.digest));
+                let held_back = running.held_back.as_ref().expect("it says so");
+                assert_eq!(
+                    (&*held_back.0.digest, &*held_back.1),
+                    ("sha256:worse", "too bad")
+                );
+            }
+        })
+        .await;
     }
 
     #[tokio::test]

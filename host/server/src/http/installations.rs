@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::auth::Role;
 use crate::db::installations::{InstallationRow, NewInstallation};
 use crate::db::{DbError, TenantDb};
-use crate::plugins::{NotRunnable, secret_place};
+use crate::plugins::{NotRunnable, Running, secret_place};
 use crate::random::RandomId as _;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -316,6 +316,19 @@ async fn save(
     found(db, new.id.as_str()).await
 }
 
+/// Why an installation cannot run, or not as it should.
+fn error_of(running: &Arc<Running>) -> Option<String> {
+    if let Err(reason) = &running.state {
+        return Some(reason.clone());
+    }
+    let (wanted, reason) = running.held_back.as_ref()?;
+    let version = running.version.as_ref()?;
+    Some(format!(
+        "version {} ({}) was approved last and cannot run here: {reason}; version {} goes on",
+        wanted.version, wanted.digest, version.version
+    ))
+}
+
 fn room_for_another(present: usize) -> Result<(), ApiError> {
     if present < INSTALLATIONS_MAX {
         return Ok(());
@@ -427,7 +440,7 @@ async fn show_row(app: &App, db: &TenantDb, row: &InstallationRow) -> Result<Val
         "grants": running.and_then(|r| r.state.as_ref().ok()).map(|installed| {
             installed.grants().0.iter().map(ToString::to_string).collect::<Vec<_>>()
         }),
-        "error": running.and_then(|running| running.state.as_ref().err()),
+        "error": running.and_then(error_of),
         "created_at_ms": row.created_at_ms,
     }))
 }
