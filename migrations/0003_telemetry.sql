@@ -13,6 +13,9 @@ CREATE TABLE segment (
     end_sequence BIGINT NOT NULL
 );
 
+-- Numbers are never given out again: this one grows when segments are added and stays when they go.
+INSERT INTO id_counter (name, next) VALUES ('segment', 0);
+
 CREATE TABLE segment_tenant (
     tenant_id BIGINT NOT NULL REFERENCES tenant (id),
     segment_id BIGINT NOT NULL REFERENCES segment (id) ON DELETE CASCADE,

@@ -45,6 +45,14 @@ CREATE TABLE job_run_tenant (
 
 CREATE INDEX job_run_tenant_by_run ON job_run_tenant (run_id);
 
+-- Up to which hour a tenant's usage is closed. Its row is the lock under which hours close and elements are added: who
+-- adds to an hour is done before it is counted, or finds it closed.
+CREATE TABLE usage_closing (
+    tenant_id BIGINT NOT NULL PRIMARY KEY REFERENCES tenant (id),
+    -- Whole hours since the epoch; NULL before the first is closed.
+    last_hour BIGINT
+);
+
 -- A closed hour, without usage too: what is missing here was not counted. Rows are never changed.
 CREATE TABLE usage_hour (
     tenant_id BIGINT NOT NULL REFERENCES tenant (id),

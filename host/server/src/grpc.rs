@@ -5,6 +5,8 @@
 //! read, its bytes must be counted while they arrive, and a message that is too long must be refused for good
 //! (tonic says OUT_OF_RANGE, upon which OTLP clients send it again).
 
+mod connections;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -20,7 +22,6 @@ use tokio::net::TcpListener;
 use tonic::body::Body;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Status};
 use tower::Service;
 
@@ -45,7 +46,7 @@ const MESSAGE_MAX_BYTES: usize = 1000;
 
 /// Serves until told to stop; requests in progress are finished.
 pub async fn serve(listener: TcpListener, receivers: Arc<Receivers>, mut stop: Stop) {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = connections::incoming(listener);
     let served = Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE.0))

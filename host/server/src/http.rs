@@ -5,6 +5,7 @@
 
 mod alerts;
 mod caller;
+pub(crate) mod connections;
 mod error;
 mod installations;
 mod jobs;
@@ -24,13 +25,12 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::MethodRouter;
 use http::Method;
-use tokio::net::TcpListener;
 
 use crate::app::App;
 use crate::auth::Role;
-use crate::task::Stop;
 
 pub use caller::Caller;
+pub use connections::serve;
 pub use error::ApiError;
 
 /// A request's body, in bytes; uploads of plugins have their own.
@@ -85,17 +85,6 @@ pub fn routes() -> Vec<Route> {
     .into_iter()
     .flatten()
     .collect()
-}
-
-/// Serves until told to stop; requests in progress are finished.
-pub async fn serve(name: &'static str, listener: TcpListener, router: Router, mut stop: Stop) {
-    let ending = async move { stop.requested().await };
-    if let Err(error) = axum::serve(listener, router)
-        .with_graceful_shutdown(ending)
-        .await
-    {
-        tracing::error!(%error, server.name = name, "an HTTP server ended");
-    }
 }
 
 /// The service of the API's port.

@@ -5,6 +5,10 @@
 //! with, new calls take the new one, and nobody waits. An installation that cannot run keeps its reason and
 //! disturbs no other.
 //!
+//! Compiling takes seconds, so it never happens while a snapshot is built: an installation whose component is still to be
+//! compiled goes on as it was, and everything else takes effect at once. Where a version that was approved last cannot run, such as
+//! with a tenant's settings, the one before goes on and says why.
+//!
 //! The database is the truth: every change raises a revision, and each process looks at it twice a second.
 
 use std::collections::HashMap;
@@ -12,11 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
+use futures_util::future::{Fuse, FusedFuture as _};
 use serde_json::{Map, Value};
 use shoal_model::grant::Grants;
 use shoal_model::{InstallationId, TenantId};
 use shoal_runtime::{Endpoint, Installed, Plugin, Runtime};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::db::installations::InstallationRow;
 use crate::db::plugins::VersionRow;
@@ -24,13 +30,15 @@ use crate::db::{Db, DbError};
 use crate::secrets::SecretBox;
 use crate::task::Stop;
 
+/// Versions that are tried for one installation, the one approved last first.
+const CANDIDATES_MAX: usize = 3;
 /// How often the revision is looked at; a change made by another process takes effect within twice this.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Every enabled installation at one revision.
 #[derive(Default)]
 pub struct Snapshot {
-    installations: HashMap<(TenantId, String), Arc<Running>>,
+    installations: HashMap<TenantId, HashMap<String, Arc<Running>>>,
     receivers: HashMap<(TenantId, Endpoint), Arc<Running>>,
 }
 
@@ -42,6 +50,8 @@ pub struct Running {
     pub version: Option<VersionRow>,
     /// Ready to be called, or why not.
     pub state: Result<Arc<Installed>, String>,
+    /// A version that should run instead and cannot, and why.
+    pub held_back: Option<(VersionRow, String)>,
 }
 
 /// An installation cannot run like this.
@@ -61,14 +71,39 @@ pub struct PluginRegistry {
     db: Db,
     secrets: SecretBox,
     snapshot: ArcSwap<Snapshot>,
-    /// Compiled plugins by digest, and the revision of the snapshot. Held while reloading.
-    state: Mutex<State>,
+    /// The revision of the snapshot. Held while the next one is built.
+    revision: Mutex<Option<i64>>,
+    compiled: Compiled,
 }
 
+/// Compiled components by digest, or why the runtime refuses one. As many as are in use.
 #[derive(Default)]
-struct State {
-    revision: Option<i64>,
-    plugins: HashMap<String, Arc<Plugin>>,
+struct Compiled(parking_lot::Mutex<HashMap<String, Arc<Component>>>);
+
+/// Whoever comes first compiles it, the others wait.
+type Component = OnceCell<Result<Arc<Plugin>, String>>;
+
+impl Compiled {
+    fn entry(&self, digest: &str) -> Arc<Component> {
+        let mut all = self.0.lock();
+        all.entry(digest.to_owned()).or_default().clone()
+    }
+
+    /// What became of compiling; `None` while that is still to be done.
+    fn ready(&self, digest: &str) -> Option<Result<Arc<Plugin>, String>> {
+        self.0.lock().get(digest)?.get().cloned()
+    }
+
+    /// Forgets what nobody holds.
+    fn forget_unused(&self, is_wanted: impl Fn(&str) -> bool) {
+        self.0.lock().retain(|digest, component| {
+            let is_held = match component.get() {
+                Some(Ok(plugin)) => Arc::strong_count(plugin) > 1,
+                _ => Arc::strong_count(component) > 1,
+            };
+            is_held || is_wanted(digest)
+        });
+    }
 }
 
 /// Where a secret belongs: what its sealing is bound to.
@@ -84,7 +119,8 @@ impl PluginRegistry {
             db,
             secrets,
             snapshot: ArcSwap::default(),
-            state: Mutex::default(),
+            revision: Mutex::default(),
+            compiled: Compiled::default(),
         }
     }
 
@@ -103,61 +139,118 @@ impl PluginRegistry {
         self.snapshot.load_full()
     }
 
-    /// Brings the snapshot up to date. Returns when changes committed before the call are live.
+    /// Brings the snapshot up to date, compiling what is new. Returns when changes committed before the call are live.
+    ///
+    /// # Errors
+    /// The database does not answer; what is live already stays.
+    pub async fn reload(&self) -> Result<(), DbError> {
+        loop {
+            let missing = self.publish().await?;
+            if missing.is_empty() {
+                return Ok(());
+            }
+            for digest in missing {
+                // What the runtime refuses is shown by its installations.
+                let _ = self.compiled(&digest).await?;
+            }
+        }
+    }
+
+    /// Puts in place what needs no compiling; the rest goes on as it was. After [`PluginRegistry::check`] of an
+    /// installation, and while its result is held, that is all there is to do to change it.
     ///
     /// # Errors
     /// The database does not answer; the snapshot stays as it was.
-    pub async fn reload(&self) -> Result<(), DbError> {
-        let mut state = self.state.lock().await;
+    pub async fn apply(&self) -> Result<(), DbError> {
+        self.publish().await.map(drop)
+    }
+
+    /// Builds the next snapshot and puts it in place. Returns the digests that have to be compiled before it is what the
+    /// database wants.
+    async fn publish(&self) -> Result<Vec<String>, DbError> {
+        let mut published = self.revision.lock().await;
         let system = self.db.system();
         // Read before the rows: a change in between is seen again next time, never missed.
         let revision = system.plugin_revision().await?;
-        if state.revision == Some(revision) {
-            return Ok(());
+        if *published == Some(revision) {
+            return Ok(Vec::new());
         }
         let versions = system.versions().await?;
         let before = self.snapshot();
-        let mut next = Snapshot::default();
+        let (mut next, mut missing) = (Snapshot::default(), Vec::new());
         for row in system.enabled_installations().await? {
-            let version = chosen(&row, &versions).cloned();
-            let running = match before.unchanged(&row, version.as_ref()) {
+            let candidates = candidates(&row, &versions);
+            let running = match before.unchanged(&row, candidates.first().copied()) {
                 Some(running) => running,
-                None => Arc::new(self.start(&mut state.plugins, row, version).await?),
+                None => match self.next(&row, &candidates).await? {
+                    Ok(running) => Arc::new(running),
+                    Err(digest) => {
+                        missing.push(digest);
+                        before.meanwhile(row)
+                    }
+                },
             };
             next.insert(running);
         }
-        let is_used = |digest: &String| {
-            next.installations
-                .values()
-                .any(|r| r.version.as_ref().is_some_and(|v| v.digest == *digest))
-        };
-        state.plugins.retain(|digest, _| is_used(digest));
+        missing.sort_unstable();
+        missing.dedup();
+        let is_new = missing.is_empty().then_some(revision);
+        self.compiled.forget_unused(|digest| {
+            let has_it = |running: &Arc<Running>| {
+                let version = running.version.as_ref();
+                version.is_some_and(|version| version.digest == digest)
+            };
+            missing.iter().any(|missing| missing == digest) || next.iter().any(has_it)
+        });
         self.snapshot.store(Arc::new(next));
-        state.revision = Some(revision);
-        Ok(())
+        *published = is_new;
+        Ok(missing)
+    }
+
+    /// The first of some versions that can run; when none can, the first with its reason. `Err` is the digest that has to be
+    /// compiled before it can be said.
+    async fn next(
+        &self,
+        row: &InstallationRow,
+        candidates: &[&VersionRow],
+    ) -> Result<Result<Running, String>, DbError> {
+        let mut first: Option<Running> = None;
+        for version in candidates {
+            let Some(plugin) = self.compiled.ready(&version.digest) else {
+                return Ok(Err(version.digest.clone()));
+            };
+            let version = Some((VersionRow::clone(version), plugin));
+            let mut running = self.start(row.clone(), version).await?;
+            if running.state.is_ok() {
+                let refused = first.and_then(|first| first.version.zip(first.state.err()));
+                running.held_back = refused;
+                return Ok(Ok(running));
+            }
+            first = first.or(Some(running));
+        }
+        Ok(Ok(match first {
+            Some(first) => first,
+            None => self.start(row.clone(), None).await?,
+        }))
     }
 
     async fn start(
         &self,
-        plugins: &mut HashMap<String, Arc<Plugin>>,
         row: InstallationRow,
-        version: Option<VersionRow>,
+        version: Option<(VersionRow, Result<Arc<Plugin>, String>)>,
     ) -> Result<Running, DbError> {
+        let (version, plugin) = version.unzip();
         let settings = self.opened_settings(&row).await;
-        let state = match (&version, settings) {
-            (None, _) => Err(no_version(&row)),
-            (_, Err(NotRunnable::Db(error))) => return Err(error),
-            (_, Err(NotRunnable::Reason(reason))) => Err(reason),
-            (Some(version), Ok(settings)) => match self.plugin(plugins, &version.digest).await {
-                Err(NotRunnable::Db(error)) => return Err(error),
-                Err(NotRunnable::Reason(reason)) => Err(reason),
-                Ok(plugin) => {
-                    let (granted, id) = (effective(&row, version)?, row.id()?);
-                    plugin
-                        .install(id, &granted, settings)
-                        .map_err(|error| error.to_string())
-                }
-            },
+        let state = match (&version, plugin, settings) {
+            (None, ..) | (_, None, _) => Err(no_version(&row)),
+            (.., Err(NotRunnable::Db(error))) => return Err(error),
+            (.., Err(NotRunnable::Reason(reason))) | (_, Some(Err(reason)), _) => Err(reason),
+            (Some(version), Some(Ok(plugin)), Ok(settings)) => {
+                let (granted, id) = (effective(&row, version)?, row.id()?);
+                plugin
+                    .install(id, &granted, settings)
+                    .map_err(|error| error.to_string())
+            }
         };
         if let Err(reason) = &state {
             tracing::warn!(
@@ -172,31 +265,27 @@ impl PluginRegistry {
             row,
             version,
             state,
+            held_back: None,
         })
     }
 
-    async fn plugin(
-        &self,
-        plugins: &mut HashMap<String, Arc<Plugin>>,
-        digest: &str,
-    ) -> Result<Arc<Plugin>, NotRunnable> {
-        if let Some(plugin) = plugins.get(digest) {
-            return Ok(plugin.clone());
-        }
-        let bytes = self.db.system().component(digest).await?;
-        let bytes = bytes.ok_or_else(|| {
-            NotRunnable::Reason(format!("the component {digest} is gone; add it again"))
-        })?;
-        let plugin = self
-            .runtime
-            .load(bytes)
-            .await
-            .map_err(|refusal| NotRunnable::Reason(refusal.to_string()))?;
-        plugins.insert(digest.to_owned(), plugin.clone());
-        Ok(plugin)
+    /// A component, compiled here unless it was before; or why the runtime refuses it.
+    async fn compiled(&self, digest: &str) -> Result<Result<Arc<Plugin>, String>, DbError> {
+        let compile = || async {
+            let Some(bytes) = self.db.system().component(digest).await? else {
+                return Ok(Err(format!(
+                    "the component {digest} is gone from the database"
+                )));
+            };
+            let loaded = self.runtime.load(bytes).await;
+            Ok(loaded.map_err(|refusal| refusal.to_string()))
+        };
+        let component = self.compiled.entry(digest);
+        component.get_or_try_init(compile).await.cloned()
     }
 
-    /// Checks that an installation could run, without running it: version, grants and settings.
+    /// Checks that an installation could run, without running it: version, grants and settings. While the plugin that it
+    /// returns is held, [`PluginRegistry::apply`] finds it compiled.
     ///
     /// # Errors
     /// Why it could not.
@@ -204,18 +293,16 @@ impl PluginRegistry {
         &self,
         row: &InstallationRow,
         settings: Map<String, Value>,
-    ) -> Result<(), NotRunnable> {
+    ) -> Result<Arc<Plugin>, NotRunnable> {
         let versions = self.db.system().versions().await?;
         let version = chosen(row, &versions).ok_or_else(|| NotRunnable::Reason(no_version(row)))?;
-        let plugin = {
-            let mut state = self.state.lock().await;
-            self.plugin(&mut state.plugins, &version.digest).await?
-        };
+        let plugin = self.compiled(&version.digest).await?;
+        let plugin = plugin.map_err(NotRunnable::Reason)?;
         let granted = effective(row, version)?;
         plugin
             .install(row.id()?, &granted, settings)
-            .map(|_| ())
-            .map_err(|error| NotRunnable::Reason(error.to_string()))
+            .map_err(|error| NotRunnable::Reason(error.to_string()))?;
+        Ok(plugin)
     }
 
     /// The settings with their secrets.
@@ -240,12 +327,33 @@ impl PluginRegistry {
         Ok(settings)
     }
 
-    /// Follows changes that other processes make, until it is told to stop.
+    /// Follows changes that other processes make, until it is told to stop. Compiles beside looking, one component at a
+    /// time.
     pub async fn watch(self: Arc<Self>, mut stop: Stop) {
-        while stop.sleep(LOOK_EVERY).await {
-            if let Err(error) = self.reload().await {
-                tracing::error!(%error, "plugins are not up to date; trying again");
+        let mut compiling = std::pin::pin!(Fuse::terminated());
+        loop {
+            tokio::select! {
+                goes_on = stop.sleep(LOOK_EVERY) => if !goes_on { return },
+                () = &mut compiling => {}
             }
+            match self.publish().await {
+                Ok(missing) => {
+                    if let Some(digest) = missing.into_iter().next()
+                        && compiling.is_terminated()
+                    {
+                        compiling.set(self.compile_beside(digest).fuse());
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "plugins are not up to date; trying again");
+                }
+            }
+        }
+    }
+
+    async fn compile_beside(&self, digest: String) {
+        if let Err(error) = self.compiled(&digest).await {
+            tracing::error!(%error, plugin.digest = digest, "a component cannot be read; trying again");
         }
     }
 }
@@ -253,7 +361,7 @@ impl PluginRegistry {
 impl Snapshot {
     /// An enabled installation of a tenant.
     pub fn installation(&self, tenant: TenantId, id: &InstallationId) -> Option<&Arc<Running>> {
-        self.installations.get(&(tenant, id.as_str().to_owned()))
+        self.installations.get(&tenant)?.get(id.as_str())
     }
 
     /// The tenant's receiver for an endpoint.
@@ -263,7 +371,15 @@ impl Snapshot {
 
     /// Every enabled installation.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Running>> {
-        self.installations.values()
+        self.installations.values().flat_map(HashMap::values)
+    }
+
+    /// Every enabled installation of a tenant.
+    pub fn of_tenant(&self, tenant: TenantId) -> impl Iterator<Item = &Arc<Running>> {
+        self.installations
+            .get(&tenant)
+            .into_iter()
+            .flat_map(HashMap::values)
     }
 
     fn insert(&mut self, running: Arc<Running>) {
@@ -276,8 +392,24 @@ impl Snapshot {
                     .or_insert_with(|| running.clone());
             }
         }
-        self.installations
-            .insert((tenant, running.row.id.clone()), running);
+        let of_tenant = self.installations.entry(tenant).or_default();
+        of_tenant.insert(running.row.id.clone(), running);
+    }
+
+    /// What stands in for an installation while its component is compiled: what ran before, or nothing yet.
+    fn meanwhile(&self, row: InstallationRow) -> Arc<Running> {
+        let before = self
+            .installations
+            .get(&row.tenant())
+            .and_then(|all| all.get(&row.id));
+        before.cloned().unwrap_or_else(|| {
+            Arc::new(Running {
+                row,
+                version: None,
+                state: Err("its component is being compiled; try again in some seconds".to_owned()),
+                held_back: None,
+            })
+        })
     }
 
     /// The running copy of an installation of which nothing has changed.
@@ -286,23 +418,33 @@ impl Snapshot {
         row: &InstallationRow,
         version: Option<&VersionRow>,
     ) -> Option<Arc<Running>> {
-        let running = self.installations.get(&(row.tenant(), row.id.clone()))?;
-        (running.row == *row && running.version.as_ref() == version && running.state.is_ok())
-            .then(|| running.clone())
+        let running = self.installations.get(&row.tenant())?.get(&row.id)?;
+        let wanted = match &running.held_back {
+            Some((wanted, _)) => Some(wanted),
+            None => running.version.as_ref(),
+        };
+        (running.row == *row && wanted == version && running.state.is_ok()).then(|| running.clone())
     }
 }
 
-/// The version that an installation runs: the one it is pinned to, or the one approved last. Only approved ones.
+/// The version that an installation is to run: the one it is pinned to, or the one approved last. Only approved ones.
 fn chosen<'a>(row: &InstallationRow, versions: &'a [VersionRow]) -> Option<&'a VersionRow> {
-    let approved = versions
-        .iter()
-        .filter(|version| version.plugin_id == row.plugin_id && version.approval.is_some());
-    match &row.pinned_digest {
-        Some(digest) => approved
-            .into_iter()
-            .find(|version| version.digest == *digest),
-        None => approved.into_iter().max_by_key(|version| version.approval),
-    }
+    candidates(row, versions).first().copied()
+}
+
+/// The version that an installation is to run, and those that may instead when it cannot.
+fn candidates<'a>(row: &InstallationRow, versions: &'a [VersionRow]) -> Vec<&'a VersionRow> {
+    let is_candidate = |version: &&VersionRow| {
+        let is_it = row
+            .pinned_digest
+            .as_ref()
+            .is_none_or(|pinned| *pinned == version.digest);
+        is_it && version.plugin_id == row.plugin_id && version.approval.is_some()
+    };
+    let mut approved: Vec<&VersionRow> = versions.iter().filter(is_candidate).collect();
+    approved.sort_by_key(|version| std::cmp::Reverse(version.approval));
+    approved.truncate(CANDIDATES_MAX);
+    approved
 }
 
 /// Approved by the operator ∩ granted by the tenant. The runtime intersects with what is asked.
@@ -323,5 +465,111 @@ fn no_version(row: &InstallationRow) -> String {
         None => format!(
             "no version of {plugin} is approved; an operator does it with: shoal plugin approve {plugin}"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shoal_runtime::Manifest;
+
+    use super::*;
+    use crate::db::installations::NewInstallation;
+    use crate::jobs::testing::{add_plugin, hour, tenant, with_app};
+    use crate::monitoring::testing::{installation, put};
+
+    fn of(version: &VersionRow, n: u8) -> NewInstallation {
+        NewInstallation {
+            plugin_id: version.plugin_id.clone(),
+            ..installation(n, &version.kind)
+        }
+    }
+
+    #[tokio::test]
+    async fn where_the_version_approved_last_cannot_run_the_one_before_goes_on() {
+        with_app(hour(0).start(), |app| async move {
+            let acme = tenant(&app, "acme").await;
+            let version = add_plugin(&app, "webhook.wasm").await;
+            let manifest = Manifest::parse(&version.manifest).expect("ours");
+            let new = NewInstallation {
+                settings: manifest.example.expect("it has one"),
+                ..of(&version, 1)
+            };
+            put(&acme, &new).await;
+            app.plugins.reload().await.expect("loaded");
+            let worse = VersionRow {
+                digest: "sha256:worse".to_owned(),
+                ..version.clone()
+            };
+            let (system, nothing) = (app.db.system(), Grants::default());
+            system.add_version(&worse, b"").await.expect("added");
+            let approved = system.approve(&worse.digest, &nothing, app.clock.now());
+            assert!(approved.await.expect("approved"));
+            // At once, and when the process is started again.
+            let secrets = SecretBox::open(&app.config.data).expect("a key");
+            let runtime = app.plugins.runtime().clone();
+            let restarted = PluginRegistry::new(runtime, app.db.clone(), secrets);
+            for plugins in [&*app.plugins, &restarted] {
+                let component = plugins.compiled.entry(&worse.digest);
+                component.set(Err("too bad".to_owned())).expect("it is new");
+                plugins.reload().await.expect("loaded");
+                let snapshot = plugins.snapshot();
+                let running = snapshot.of_tenant(acme.id()).next().expect("it is there");
+                let digest = running.version.as_ref().map(|version| &*version.digest);
+                assert!(running.state.is_ok());
+                assert_eq!(digest, Some(&*version.digest));
+                let held_back = running.held_back.as_ref().expect("it says so");
+                assert_eq!(
+                    (&*held_back.0.digest, &*held_back.1),
+                    ("sha256:worse", "too bad")
+                );
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn while_a_component_is_compiled_what_others_change_is_live_at_once() {
+        with_app(hour(0).start(), |app| async move {
+            let (slow, quick) = (tenant(&app, "slow").await, tenant(&app, "quick").await);
+            let version = add_plugin(&app, "webhook.wasm").await;
+            let compiling = VersionRow {
+                digest: "sha256:slow".to_owned(),
+                plugin_id: "slow".to_owned(),
+                ..version.clone()
+            };
+            let system = app.db.system();
+            system.add_version(&compiling, b"").await.expect("added");
+            let now = app.clock.now();
+            let nothing = Grants::default();
+            let approved = system.approve(&compiling.digest, &nothing, now);
+            assert!(approved.await.expect("approved"));
+            put(&slow, &of(&compiling, 1)).await;
+            let component = app.plugins.compiled.entry(&compiling.digest);
+            let mut compile = std::pin::pin!(
+                component.get_or_try_init(std::future::pending::<Result<_, DbError>>)
+            );
+            assert!(compile.as_mut().now_or_never().is_none());
+
+            let manifest = Manifest::parse(&version.manifest).expect("ours");
+            let new = NewInstallation {
+                settings: manifest.example.expect("it has one"),
+                ..of(&version, 2)
+            };
+            let row = new.as_row(quick.id());
+            let checked = app.plugins.check(&row, new.settings.clone()).await;
+            let _plugin = checked.expect("it can run");
+            put(&quick, &new).await;
+            app.plugins.apply().await.expect("applied");
+            let snapshot = app.plugins.snapshot();
+            let state = |db: &crate::db::TenantDb| {
+                let mut all = snapshot.of_tenant(db.id());
+                let state = &all.next().expect("it is there").state;
+                state.as_ref().map(|_| ()).map_err(Clone::clone)
+            };
+            assert_eq!(state(&quick), Ok(()));
+            let reason = state(&slow).expect_err("it is not compiled");
+            assert!(reason.contains("is being compiled"), "{reason}");
+        })
+        .await;
     }
 }

@@ -2,17 +2,20 @@
 //!
 //! A [`Tasks`] is owned by whoever starts the work. Each task gets a [`Stop`] and must return soon after it
 //! fires. [`Tasks::shutdown`] fires it, waits for all up to a deadline and then ends the rest by
-//! dropping them at their next `.await`. A task that panics is logged and never takes the process with it.
+//! dropping them at their next `.await`. A task that panics is logged at once and never takes the process with it.
 
 #![expect(
     clippy::disallowed_methods,
     reason = "everything else spawns through this module"
 )]
 
+use std::any::Any;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -79,8 +82,17 @@ impl Tasks {
     {
         let work = task(self.stop());
         let handle = tokio::spawn(async move {
-            work.await;
-            tracing::debug!(task.name = name, "task ended");
+            match AssertUnwindSafe(work).catch_unwind().await {
+                Ok(()) => tracing::debug!(task.name = name, "task ended"),
+                Err(panic) => {
+                    let error = panic_message(&*panic);
+                    tracing::error!(
+                        task.name = name,
+                        error,
+                        "task panicked; what it did is not done any more"
+                    );
+                }
+            }
         });
         let mut running = self.0.running.lock();
         running.retain(|(_, handle)| !handle.is_finished());
@@ -95,8 +107,7 @@ impl Tasks {
         let end = tokio::time::Instant::now() + deadline;
         for (name, mut handle) in running {
             match tokio::time::timeout_at(end, &mut handle).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(task.name = name, %error, "task panicked"),
+                Ok(_) => {}
                 Err(_) => {
                     tracing::warn!(task.name = name, "task did not end in time and is dropped");
                     handle.abort();
@@ -104,6 +115,15 @@ impl Tasks {
             }
         }
     }
+}
+
+/// What a panic says.
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("without a message")
 }
 
 /// Runs blocking work (compiling, hashing, files) off the async threads and waits for it.
@@ -138,6 +158,19 @@ mod tests {
         tasks.spawn("stubborn", |_| std::future::pending());
         tasks.shutdown(Duration::from_millis(20)).await;
         receiver.await.expect("the listener ended by itself");
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_task_alone() {
+        let tasks = Tasks::new();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        tasks.spawn("faulty", |_| async { panic!("on purpose") });
+        tasks.spawn("sound", |_| async move {
+            sender.send(()).expect("the test waits")
+        });
+        receiver.await.expect("it goes on");
+        tasks.shutdown(Duration::from_secs(60)).await;
+        assert_eq!(panic_message(&"on purpose"), "on purpose");
     }
 
     #[tokio::test]

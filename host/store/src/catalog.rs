@@ -63,6 +63,8 @@ pub struct CatalogState {
     pub segments: Vec<SegmentRecord>,
     /// Commits of the log with lower sequence numbers are in segments. 0 at first.
     pub log_position: u64,
+    /// Higher than the number of every segment that was ever added, those that are gone included. 0 at first.
+    pub next_segment: u64,
 }
 
 /// One transaction on the catalog. Doing the same change again must change nothing: after an error the store cannot
@@ -153,6 +155,8 @@ impl MemoryCatalog {
         state
             .segments
             .retain(|segment| add.iter().all(|added| added.id != segment.id));
+        let after = add.iter().map(|added| added.id.0 + 1).max();
+        state.next_segment = state.next_segment.max(after.unwrap_or(0));
         state.segments.extend(add);
         state
             .segments

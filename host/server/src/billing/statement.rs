@@ -124,11 +124,9 @@ pub fn has_rule(app: &App, tenant: TenantId) -> bool {
 
 fn rule_of(app: &App, tenant: TenantId) -> Option<Arc<Running>> {
     let snapshot = app.plugins.snapshot();
-    let is_rule = |running: &&Arc<Running>| {
-        running.row.tenant() == tenant && running.row.kind == Kind::BillingRule.as_str()
-    };
+    let is_rule = |running: &&Arc<Running>| running.row.kind == Kind::BillingRule.as_str();
     // At most one is enabled; the database keeps it so.
-    snapshot.iter().find(is_rule).cloned()
+    snapshot.of_tenant(tenant).find(is_rule).cloned()
 }
 
 /// Asks a tenant's billing rule for a month.

@@ -205,6 +205,15 @@ pub struct CheckState {
     pub last_error: Option<(String, Timestamp)>,
 }
 
+/// When a check was tried last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// The latest slot for which it found something out.
+    pub judged: Option<Timestamp>,
+    /// When it last found nothing out.
+    pub failed_at: Option<Timestamp>,
+}
+
 /// Which alerts a list has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {

@@ -33,6 +33,9 @@ impl SqlCatalog {
         let (position,): (i64,) = sql!(conn, c => sqlx::query_as(
             "SELECT sequence FROM log_position WHERE id = 1",
         ).fetch_one(c).await?);
+        let (next_segment,): (i64,) = sql!(conn, c => sqlx::query_as(
+            "SELECT next FROM id_counter WHERE name = 'segment'",
+        ).fetch_one(c).await?);
         let segments: Vec<SegmentRow> = sql!(conn, c => sqlx::query_as(
             "SELECT id, file_name, min_time_ms, max_time_ms, samples, series, size_bytes, first_sequence, end_sequence
              FROM segment
@@ -55,6 +58,7 @@ impl SqlCatalog {
         Ok(CatalogState {
             segments: segments.collect::<Result<_, _>>()?,
             log_position: unsigned("log_position", 1, position)?,
+            next_segment: unsigned("id_counter", 0, next_segment)?,
         })
     }
 
@@ -62,6 +66,11 @@ impl SqlCatalog {
         let mut tx = self.0.begin().await?;
         for segment in &change.add {
             put_segment(&mut tx, segment).await?;
+        }
+        if let Some(highest) = change.add.iter().map(|segment| segment.id).max() {
+            sql!(tx, c => sqlx::query(
+                "UPDATE id_counter SET next = $1 WHERE name = 'segment' AND next < $1",
+            ).bind(highest.0 as i64 + 1).execute(c).await?.rows_affected());
         }
         for ids in change.remove.chunks(ROWS_MAX) {
             remove_segments(&mut tx, ids).await?;
@@ -333,7 +342,7 @@ mod tests {
             }
             let state = catalog.load().await.expect("loaded");
             assert_eq!(state.segments, first.add);
-            assert_eq!(state.log_position, 20);
+            assert_eq!((state.log_position, state.next_segment), (20, 2));
             assert_eq!(usage_rows(&db).await, 2 * ROWS_MAX as i64 + 1);
 
             let second = CatalogChange {
@@ -348,6 +357,7 @@ mod tests {
             let state = catalog.load().await.expect("loaded");
             assert_eq!(state.segments, [segment(0, &[two])]);
             assert_eq!(state.log_position, 20, "it never moves back");
+            assert_eq!(state.next_segment, 2, "a number is never given out again");
         })
         .await;
     }

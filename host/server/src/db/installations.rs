@@ -164,6 +164,17 @@ impl TenantDb {
         tx.commit().await
     }
 
+    /// Disables an installation; it keeps its settings. `false` when there is none.
+    pub async fn disable_installation(&self, id: &str) -> Result<bool, DbError> {
+        let mut tx = self.begin().await?;
+        let revision = plugins::next(&mut tx, "plugin_revision").await?;
+        let changed = sql!(tx, c => sqlx::query(
+            "UPDATE installation SET is_enabled = 0, revision = $3 WHERE tenant_id = $1 AND id = $2",
+        ).bind(self.id().0).bind(id).bind(revision).execute(c).await?.rows_affected());
+        tx.commit().await?;
+        Ok(changed == 1)
+    }
+
     async fn put_secrets(
         &self,
         tx: &mut Transaction,

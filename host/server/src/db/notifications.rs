@@ -19,6 +19,8 @@ use crate::random::RandomId as _;
 
 /// Channels that are told of one alert; of a tenant with more, those first by id.
 pub const CHANNELS_MAX: i64 = 100;
+/// Notifications that are wanted again after a change at a time; the rest is found by the next run.
+const RETRIED_MAX: i64 = 1000;
 /// Attempts kept of each notification.
 const DELIVERIES_KEPT: i64 = 20;
 
@@ -479,7 +481,7 @@ impl System {
     }
 
     /// Wants again what was wanted after `after` and failed for good, where the channel was changed in the meantime.
-    /// Returns how many. Called by the job that delivers.
+    /// Returns how many, at most [`RETRIED_MAX`]. Called by the job that delivers.
     ///
     /// Alerts that are over are told too: what failed may have arrived, and then its receiver believes that they are open.
     pub async fn retry_after_change(
@@ -487,16 +489,27 @@ impl System {
         after: Timestamp,
         now: Timestamp,
     ) -> Result<u64, DbError> {
-        let mut conn = self.writer().await?;
-        Ok(sql!(conn, c => sqlx::query(
-            "UPDATE notification
-             SET status = 'pending', attempts = 0, next_attempt_at_ms = $2
-             WHERE status = 'failed' AND wanted_at_ms > $1 AND failed_installation_revision IS NOT NULL
-                 AND EXISTS (
-                     SELECT 1
-                     FROM installation i
-                     WHERE i.tenant_id = notification.tenant_id AND i.id = notification.installation_id
-                         AND i.is_enabled = 1 AND i.revision <> notification.failed_installation_revision)",
-        ).bind(after.0).bind(now.0).execute(c).await?.rows_affected()))
+        let failed: Vec<(i64, String, i64)> = {
+            let mut conn = self.reader().await?;
+            sql!(conn, c => sqlx::query_as(
+                "SELECT n.tenant_id, n.id, n.failed_installation_revision
+                 FROM notification n
+                 JOIN installation i ON i.tenant_id = n.tenant_id AND i.id = n.installation_id
+                 WHERE n.status = 'failed' AND n.wanted_at_ms > $1 AND i.is_enabled = 1
+                     AND i.revision <> n.failed_installation_revision
+                 LIMIT $2",
+            ).bind(after.0).bind(RETRIED_MAX).fetch_all(c).await?)
+        };
+        let mut wanted = 0;
+        // One by one: a statement that locked several rows could wait in a circle with a transition that wants them.
+        for (tenant, id, revision) in failed {
+            let mut conn = self.writer().await?;
+            wanted += sql!(conn, c => sqlx::query(
+                "UPDATE notification
+                 SET status = 'pending', attempts = 0, next_attempt_at_ms = $4
+                 WHERE tenant_id = $1 AND id = $2 AND status = 'failed' AND failed_installation_revision = $3",
+            ).bind(tenant).bind(id).bind(revision).bind(now.0).execute(c).await?.rows_affected());
+        }
+        Ok(wanted)
     }
 }

@@ -44,8 +44,12 @@ impl TenantDb {
     /// Records an answer. When its input was rated before nothing changes, and the hash of the answer given then is
     /// returned.
     pub async fn add_statement(&self, new: &StatementRow) -> Result<Option<String>, DbError> {
-        let mut tx = self.begin().await?;
-        let added = sql!(tx, c => sqlx::query(
+        // Most are asked for again and again: those need not wait for who writes.
+        if let Some(before) = self.recorded(new).await? {
+            return Ok(Some(before));
+        }
+        let mut conn = self.writer().await?;
+        let added = sql!(conn, c => sqlx::query(
             "INSERT INTO statement
                  (tenant_id, month, input_hash, output_hash, rated_at_ms, as_of_ms, closed_hours, is_complete,
                   installation_id, plugin_id, version, digest, settings_hash, currency, lines, total)
@@ -69,14 +73,19 @@ impl TenantDb {
         .bind(&new.lines)
         .bind(&new.total)
         .execute(c).await?.rows_affected());
-        let before: Option<String> = match added {
-            1 => None,
-            _ => sql!(tx, c => sqlx::query_scalar(
-                "SELECT output_hash FROM statement WHERE tenant_id = $1 AND month = $2 AND input_hash = $3",
-            ).bind(self.id().0).bind(&new.month).bind(&new.input_hash).fetch_optional(c).await?),
-        };
-        tx.commit().await?;
-        Ok(before)
+        drop(conn);
+        match added {
+            1 => Ok(None),
+            _ => self.recorded(new).await,
+        }
+    }
+
+    /// The hash of the answer that the same input had before.
+    async fn recorded(&self, new: &StatementRow) -> Result<Option<String>, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_scalar(
+            "SELECT output_hash FROM statement WHERE tenant_id = $1 AND month = $2 AND input_hash = $3",
+        ).bind(self.id().0).bind(&new.month).bind(&new.input_hash).fetch_optional(c).await?))
     }
 
     /// A month's answers, oldest first, at most `limit`.

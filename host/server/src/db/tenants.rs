@@ -46,6 +46,8 @@ pub struct Authenticated {
     pub role: Role,
     /// Which key.
     pub key: KeyId,
+    /// When it was last used before, to the minute, Unix ms.
+    pub last_used_at_ms: Option<i64>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -56,6 +58,7 @@ struct KeyAndTenant {
     key: String,
     name: String,
     created_at_ms: i64,
+    last_used_at_ms: Option<i64>,
 }
 
 impl System {
@@ -105,7 +108,7 @@ impl System {
     pub async fn authenticate(&self, key: &ApiKey) -> Result<Option<Authenticated>, DbError> {
         let mut conn = self.reader().await?;
         let row: Option<KeyAndTenant> = sql!(conn, c => sqlx::query_as(
-            "SELECT k.secret_hash, k.role, t.id, t.key, t.name, t.created_at_ms
+            "SELECT k.secret_hash, k.role, k.last_used_at_ms, t.id, t.key, t.name, t.created_at_ms
              FROM api_key k
              JOIN tenant t ON t.id = k.tenant_id
              WHERE k.id = $1 AND k.revoked_at_ms IS NULL",
@@ -127,6 +130,7 @@ impl System {
             tenant,
             role,
             key: key.id.clone(),
+            last_used_at_ms: row.last_used_at_ms,
         }))
     }
 }
@@ -139,6 +143,15 @@ impl Tenant {
 }
 
 impl TenantDb {
+    /// Its name for people; empty when it is gone.
+    pub async fn name(&self) -> Result<String, DbError> {
+        let mut conn = self.reader().await?;
+        let name: Option<String> = sql!(conn, c => sqlx::query_scalar(
+            "SELECT name FROM tenant WHERE id = $1",
+        ).bind(self.id().0).fetch_optional(c).await?);
+        Ok(name.unwrap_or_default())
+    }
+
     /// Stores a new key.
     pub async fn add_key(
         &self,
@@ -175,18 +188,22 @@ impl TenantDb {
         Ok(changed == 1)
     }
 
-    /// Notes that a key was used; kept to the minute, so that a busy key writes once a minute.
-    pub async fn key_used(&self, id: &KeyId, now: Timestamp) -> Result<(), DbError> {
+    /// Notes that a key was used; kept to the minute. Within a minute that is noted already nothing is asked of the
+    /// database, so that looking at something waits for nobody who writes.
+    pub async fn key_used(&self, used: &Authenticated, now: Timestamp) -> Result<(), DbError> {
         let minute = now.slot(
             std::time::Duration::from_secs(60),
             std::time::Duration::ZERO,
         );
+        if used.last_used_at_ms.is_some_and(|last| last >= minute.0) {
+            return Ok(());
+        }
         let mut conn = self.writer().await?;
         sql!(conn, c => sqlx::query(
             "UPDATE api_key
              SET last_used_at_ms = $3
              WHERE tenant_id = $1 AND id = $2 AND (last_used_at_ms IS NULL OR last_used_at_ms < $3)",
-        ).bind(self.id().0).bind(id.as_str()).bind(minute.0).execute(c).await?.rows_affected());
+        ).bind(self.id().0).bind(used.key.as_str()).bind(minute.0).execute(c).await?.rows_affected());
         Ok(())
     }
 }
@@ -291,24 +308,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn use_of_a_key_is_noted_to_the_minute() {
+    async fn use_of_a_key_is_noted_once_a_minute_and_asks_for_no_writer_else() {
         each_database(|db| async move {
-            let tenant = db
-                .system()
-                .create_tenant("acme", "Acme", Timestamp(1))
-                .await
-                .expect("made");
-            let (tenant, key) = (db.tenant(tenant.id()), ApiKey::random());
+            let system = db.system();
+            let made = system.create_tenant("acme", "Acme", Timestamp(1)).await;
+            let (tenant, key) = (db.tenant(made.expect("made").id()), ApiKey::random());
             tenant
                 .add_key(&key, "agent", Role::Read, Timestamp(1))
                 .await
                 .expect("added");
-            for now in [61_500, 60_000, 119_999] {
-                tenant
-                    .key_used(&key.id, Timestamp(now))
-                    .await
-                    .expect("noted");
-            }
+            let used = |now| {
+                let (system, tenant, key) = (&system, &tenant, &key);
+                async move {
+                    let found = system.authenticate(key).await.expect("answered");
+                    let found = found.expect("known");
+                    tenant
+                        .key_used(&found, Timestamp(now))
+                        .await
+                        .expect("noted");
+                }
+            };
+            used(61_500).await;
+            // SQLite's only writer is taken.
+            let writing = db.begin().await.expect("a transaction");
+            used(60_000).await;
+            used(119_999).await;
+            drop(writing);
             assert_eq!(
                 tenant.keys().await.expect("listed")[0].last_used_at_ms,
                 Some(60_000)

@@ -3,6 +3,9 @@
 //! An hour is closed in one transaction that counts the set, and never changes afterwards: not its counts, and
 //! not its part of the set. Hours close in order, one after another, from the tenant's first; so one hour, the last
 //! closed one, says of every other whether it is closed. What arrives for a closed hour goes to `usage_late`.
+//!
+//! Adding and closing hold the tenant's row of `usage_closing` until their transaction ends: on PostgreSQL, where
+//! transactions run side by side, an hour could else be counted while an element of it is on its way.
 
 use std::collections::HashMap;
 
@@ -81,16 +84,17 @@ impl TenantDb {
     /// The last closed hour; `None` before the first.
     pub async fn last_closed_hour(&self) -> Result<Option<Hour>, DbError> {
         let mut conn = self.reader().await?;
-        let last: Option<i64> = sql!(conn, c => sqlx::query_scalar(
-            "SELECT MAX(hour) FROM usage_hour WHERE tenant_id = $1",
-        ).bind(self.id().0).fetch_one(c).await?);
-        Ok(last.map(Hour))
+        let last: Option<Option<i64>> = sql!(conn, c => sqlx::query_scalar(
+            "SELECT last_hour FROM usage_closing WHERE tenant_id = $1",
+        ).bind(self.id().0).fetch_optional(c).await?);
+        Ok(last.flatten().map(Hour))
     }
 
     /// Counts the distinct members of an hour and closes it, without usage too. `false`, and nothing changes, when it is
     /// closed already. The caller closes hours in order.
     pub async fn close_hour(&self, hour: Hour, now: Timestamp) -> Result<bool, DbError> {
         let mut tx = self.begin().await?;
+        lock_closing(&mut tx, &[self.id()]).await?;
         let closed = sql!(tx, c => sqlx::query(
             "INSERT INTO usage_hour (tenant_id, hour, closed_at_ms, subjects, quantity)
              VALUES ($1, $2, $3, 0, 0)
@@ -117,6 +121,12 @@ impl TenantDb {
             ).bind(self.id().0).bind(hour.0).bind(subjects as i64).execute(c).await?.rows_affected());
             DbError::expect_rows("usage_hour", hour.0, changed, 1)?;
         }
+        let changed = sql!(tx, c => sqlx::query(
+            "UPDATE usage_closing
+             SET last_hour = $2
+             WHERE tenant_id = $1 AND (last_hour IS NULL OR last_hour < $2)",
+        ).bind(self.id().0).bind(hour.0).execute(c).await?.rows_affected());
+        DbError::expect_rows("usage_closing", self.id(), changed, 1)?;
         tx.commit().await?;
         Ok(true)
     }
@@ -275,19 +285,14 @@ pub(super) async fn unite_all(
     tx: &mut Transaction,
     usage: &[(TenantId, Usage)],
 ) -> Result<(), DbError> {
-    // Few: a flush holds an hour or two of each tenant.
-    let mut is_closed: HashMap<(TenantId, Hour), bool> = HashMap::new();
+    let mut tenants: Vec<TenantId> = usage.iter().map(|(tenant, _)| *tenant).collect();
+    // In one order everywhere, so that transactions never wait for each other in a circle.
+    tenants.sort_unstable();
+    tenants.dedup();
+    let closed = lock_closing(tx, &tenants).await?;
     let mut open = Vec::with_capacity(usage.len());
     for (tenant, element) in usage {
-        let hour = (*tenant, element.hour);
-        let closed = match is_closed.get(&hour) {
-            Some(closed) => *closed,
-            None => {
-                let closed = is_hour_closed(tx, *tenant, element.hour).await?;
-                *is_closed.entry(hour).or_insert(closed)
-            }
-        };
-        if closed {
+        if closed.get(tenant).is_some_and(|last| element.hour <= *last) {
             note_late(tx, *tenant, element).await?;
         } else {
             open.push((*tenant, element));
@@ -299,15 +304,34 @@ pub(super) async fn unite_all(
     Ok(())
 }
 
-async fn is_hour_closed(
+/// Holds the tenants' rows until the transaction ends, and returns the last closed hour of each that has one. `tenants`
+/// are in order, each once.
+async fn lock_closing(
     tx: &mut Transaction,
-    tenant: TenantId,
-    hour: Hour,
-) -> Result<bool, DbError> {
-    let closed: Option<i64> = sql!(tx, c => sqlx::query_scalar(
-        "SELECT hour FROM usage_hour WHERE tenant_id = $1 AND hour >= $2 LIMIT 1",
-    ).bind(tenant.0).bind(hour.0).fetch_optional(c).await?);
-    Ok(closed.is_some())
+    tenants: &[TenantId],
+) -> Result<HashMap<TenantId, Hour>, DbError> {
+    let mut closed = HashMap::new();
+    for chunk in tenants.chunks(ROWS_MAX) {
+        let text = format!(
+            "INSERT INTO usage_closing (tenant_id)
+             VALUES {}
+             ON CONFLICT (tenant_id) DO UPDATE SET last_hour = usage_closing.last_hour
+             RETURNING tenant_id, last_hour",
+            rows(chunk.len(), 1)
+        );
+        let held: Vec<(i64, Option<i64>)> = sql!(tx, c => {
+            let mut query = sqlx::query_as(AssertSqlSafe(text)).persistent(chunk.len() == 1);
+            for tenant in chunk {
+                query = query.bind(tenant.0);
+            }
+            query.fetch_all(c).await?
+        });
+        let known = held
+            .into_iter()
+            .filter_map(|(tenant, last)| Some((TenantId(tenant), Hour(last?))));
+        closed.extend(known);
+    }
+    Ok(closed)
 }
 
 async fn insert(tx: &mut Transaction, chunk: &[(TenantId, &Usage)]) -> Result<(), DbError> {
@@ -337,8 +361,7 @@ async fn note_late(tx: &mut Transaction, tenant: TenantId, usage: &Usage) -> Res
     sql!(tx, c => sqlx::query(
         "INSERT INTO usage_late (tenant_id, hour, meter, subject, member)
          SELECT CAST($1 AS BIGINT), CAST($2 AS BIGINT), $3, $4, CAST($5 AS BIGINT)
-         WHERE EXISTS (SELECT 1 FROM usage_hour WHERE tenant_id = $1 AND hour >= $2)
-           AND NOT EXISTS (
+         WHERE NOT EXISTS (
                SELECT 1
                FROM usage_member
                WHERE tenant_id = $1 AND hour = $2 AND meter = $3 AND subject = $4 AND member = $5)

@@ -75,11 +75,14 @@ impl FromRequestParts<Arc<App>> for Caller {
             )
         })?;
         let found = app.db.system().authenticate(&key).await?;
-        let Authenticated { tenant, role, key } = found.ok_or_else(|| {
+        let found = found.ok_or_else(|| {
             ApiError::unauthenticated(format!("the API key {} is not valid", key.id))
         })?;
-        let db = app.db.tenant(tenant.id());
-        db.key_used(&key, app.clock.now()).await?;
+        let db = app.db.tenant(found.tenant.id());
+        if let Err(error) = db.key_used(&found, app.clock.now()).await {
+            tracing::warn!(%error, key.id = %key.id, "cannot note the use of an API key");
+        }
+        let Authenticated { tenant, role, .. } = found;
         Ok(Caller { tenant, role, db })
     }
 }

@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::auth::Role;
 use crate::db::installations::{InstallationRow, NewInstallation};
 use crate::db::{DbError, TenantDb};
-use crate::plugins::{NotRunnable, secret_place};
+use crate::plugins::{NotRunnable, Running, secret_place};
 use crate::random::RandomId as _;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -70,6 +70,8 @@ const INTERVAL_MIN_MS: i64 = 10_000;
 /// A day.
 const INTERVAL_MAX_MS: i64 = 86_400_000;
 const NAME_MAX_CHARS: usize = 100;
+/// Installations of one tenant: each takes memory in every process, and those of a kind are looked through by its engine.
+const INSTALLATIONS_MAX: usize = 1000;
 
 /// For which tenant an operator acts.
 #[derive(Deserialize)]
@@ -104,6 +106,17 @@ struct Change {
     digest: Option<Option<String>>,
     interval_ms: Option<i64>,
     enabled: Option<bool>,
+}
+
+impl Change {
+    fn only_disables(&self) -> bool {
+        self.enabled == Some(false)
+            && self.name.is_none()
+            && self.settings.is_none()
+            && self.grants.is_none()
+            && self.digest.is_none()
+            && self.interval_ms.is_none()
+    }
 }
 
 /// Tells `null` from a field that is left out.
@@ -147,6 +160,7 @@ async fn create(
     let db = caller.acting_for(&app, of.tenant).await?;
     let manifest = newest_manifest(&app, &new.plugin).await?;
     may_change(&caller, manifest.kind.as_str())?;
+    room_for_another(db.installations().await?.len())?;
     let is_check = manifest.kind == Kind::Check;
     let wanted = Wanted {
         id: InstallationId::random(),
@@ -177,6 +191,13 @@ async fn change(
     let db = caller.acting_for(&app, of.tenant).await?;
     let row = found(&db, &id).await?;
     may_change(&caller, &row.kind)?;
+    if change.only_disables() {
+        // Nothing is checked: what cannot run any more least of all has to stay enabled.
+        db.disable_installation(&row.id).await?;
+        app.plugins.apply().await?;
+        let row = found(&db, &id).await?;
+        return Ok(axum::Json(show_row(&app, &db, &row).await?));
+    }
     let manifest = newest_manifest(&app, &row.plugin_id).await?;
     let mut settings = match change.settings {
         Some(settings) => settings,
@@ -225,7 +246,7 @@ async fn remove(
     let row = found(&db, &id).await?;
     may_change(&caller, &row.kind)?;
     db.delete_installation(&row.id).await?;
-    app.plugins.reload().await?;
+    app.plugins.apply().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -271,7 +292,9 @@ async fn save(
         is_enabled: wanted.is_enabled,
         interval_ms: wanted.interval_ms,
     };
-    app.plugins
+    // Held until the change is live.
+    let _plugin = app
+        .plugins
         .check(&new.as_row(db.id()), wanted.settings)
         .await
         .map_err(|error| match error {
@@ -289,8 +312,31 @@ async fn save(
         }
         Err(error) => return Err(error.into()),
     }
-    app.plugins.reload().await?;
+    app.plugins.apply().await?;
     found(db, new.id.as_str()).await
+}
+
+/// Why an installation cannot run, or not as it should.
+fn error_of(running: &Arc<Running>) -> Option<String> {
+    if let Err(reason) = &running.state {
+        return Some(reason.clone());
+    }
+    let (wanted, reason) = running.held_back.as_ref()?;
+    let version = running.version.as_ref()?;
+    Some(format!(
+        "version {} ({}) was approved last and cannot run here: {reason}; version {} goes on",
+        wanted.version, wanted.digest, version.version
+    ))
+}
+
+fn room_for_another(present: usize) -> Result<(), ApiError> {
+    if present < INSTALLATIONS_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "there are {present} installations, and at most {INSTALLATIONS_MAX} are allowed; delete one first"
+    );
+    Err(ApiError::conflict("too_many_installations", message))
 }
 
 /// What a tenant pays is not the tenant's to change.
@@ -394,7 +440,10 @@ async fn show_row(app: &App, db: &TenantDb, row: &InstallationRow) -> Result<Val
         "grants": running.and_then(|r| r.state.as_ref().ok()).map(|installed| {
             installed.grants().0.iter().map(ToString::to_string).collect::<Vec<_>>()
         }),
-        "error": running.and_then(|running| running.state.as_ref().err()),
+        "error": running.and_then(error_of),
         "created_at_ms": row.created_at_ms,
     }))
 }
+
+#[cfg(test)]
+mod tests;

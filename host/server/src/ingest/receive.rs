@@ -106,19 +106,21 @@ impl Receivers {
             tracing::error!(%error, "cannot look up API keys");
             Problem::unavailable("API keys cannot be checked now; send again later")
         })?;
-        let Authenticated { tenant, role, key } = found.ok_or_else(|| unknown(&key))?;
-        if role < Role::Write {
+        let found = found.ok_or_else(|| unknown(&key))?;
+        if found.role < Role::Write {
             return Err(Problem::forbidden(format!(
-                "sending telemetry needs a key with role write; {key} has {}",
-                role.as_str()
+                "sending telemetry needs a key with role write; {} has {}",
+                found.key,
+                found.role.as_str()
             )));
         }
-        self.note_use(&tenant, &key).await;
-        Ok(tenant)
+        self.note_use(&found).await;
+        Ok(found.tenant)
     }
 
     /// Notes once a minute that a key is in use. A failure costs nobody a request.
-    async fn note_use(&self, tenant: &Tenant, key: &KeyId) {
+    async fn note_use(&self, used: &Authenticated) {
+        let key = &used.key;
         let now = self.clock.now();
         let minute = now.0.div_euclid(60_000);
         {
@@ -131,7 +133,7 @@ impl Receivers {
             }
             noted.insert(key.clone(), minute);
         }
-        if let Err(error) = self.db.tenant(tenant.id()).key_used(key, now).await {
+        if let Err(error) = self.db.tenant(used.tenant.id()).key_used(used, now).await {
             tracing::warn!(%error, key.id = %key, "cannot note the use of an API key");
         }
     }
@@ -143,10 +145,10 @@ impl Receivers {
             return Ok(installed.clone());
         }
         // One that should run but cannot may be the one: the sender should keep its data.
-        let mut broken = snapshot.iter().filter_map(|running| {
+        let mut broken = snapshot.of_tenant(tenant.id()).filter_map(|running| {
             let is_receiver = running.row.kind == Kind::Receiver.as_str();
             let reason = running.state.as_ref().err()?;
-            (is_receiver && running.row.tenant() == tenant.id()).then_some((&running.row, reason))
+            is_receiver.then_some((&running.row, reason))
         });
         if let Some((row, reason)) = broken.next() {
             return Err(Problem::unavailable(format!(

@@ -28,6 +28,10 @@ const FREQUENT: Duration = Duration::from_secs(600);
 const USAGE_KEPT: Duration = DAY.saturating_mul(40);
 /// Drafts that another one has replaced.
 const DRAFTS_KEPT: Duration = DAY.saturating_mul(40);
+/// Alerts that are over, with what was told of them: as long as the telemetry that they are about.
+const ALERTS_KEPT: Duration = DAY.saturating_mul(460);
+/// Alerts of one deletion; each takes its transitions and notifications along.
+const ALERTS_BATCH: i64 = 500;
 /// Deletions of one sort in one run.
 const ROUNDS_MAX: u32 = 100;
 
@@ -41,7 +45,7 @@ impl Job for DeleteExpired {
     }
 
     fn summary(&self) -> &'static str {
-        "Deletes telemetry beyond its retention, usage sets of hours closed long ago, and old runs and drafts"
+        "Deletes telemetry beyond its retention, usage sets of hours closed long ago, and old alerts, runs and drafts"
     }
 
     fn period(&self) -> Duration {
@@ -57,6 +61,7 @@ impl Job for DeleteExpired {
                 .retain(id, scheduled - TenantLimits::default().retention);
             counts.push(count(id, telemetry.await.map(drop).map_err(Into::into)));
             counts.push(count(id, delete_usage(&db, scheduled).await));
+            counts.push(count(id, delete_alerts(&db, scheduled).await));
         }
         Ok(counts)
     }
@@ -110,11 +115,26 @@ async fn delete_usage(db: &TenantDb, scheduled: Timestamp) -> Result<()> {
     Ok(())
 }
 
+async fn delete_alerts(db: &TenantDb, scheduled: Timestamp) -> Result<()> {
+    for _ in 0..ROUNDS_MAX {
+        let before = scheduled - ALERTS_KEPT;
+        if db.delete_alerts_closed_before(before, ALERTS_BATCH).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::billing::close_usage::CloseUsage;
+    use crate::db::alerts::{Source, SourceKind, Which};
     use crate::jobs::testing::{HOST, hour, tenant, with_app};
+    use crate::monitoring::judge::{self, Seen};
+    use crate::monitoring::testing::{installation, put};
+    use shoal_model::Labels;
+    use shoal_model::alert::{Evidence, Rule, Severity};
     use shoal_model::time::DAY_MS;
 
     #[tokio::test]
@@ -171,5 +191,52 @@ mod tests {
             assert_eq!(left, [2]);
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn an_alert_goes_as_long_after_its_end_as_its_telemetry_does() {
+        with_app(hour(10).start(), |app| async move {
+            let acme = tenant(&app, "acme").await;
+            let closed_at = app.clock.now();
+            one_closed_alert(&acme, closed_at).await;
+            let kept = TenantLimits::default().retention;
+            let counts = DeleteExpired.run(&app, closed_at + kept).await;
+            assert!(counts.expect("ran").iter().all(|count| count.failed == 0));
+            let alerts = || async { acme.alerts(Which::All, None, 9).await.expect("read").len() };
+            assert_eq!(alerts().await, 1);
+            let later = closed_at + kept + Duration::from_secs(1);
+            DeleteExpired.run(&app, later).await.expect("ran");
+            assert_eq!(alerts().await, 0);
+        })
+        .await;
+    }
+
+    async fn one_closed_alert(db: &TenantDb, now: Timestamp) {
+        let mut check = installation(1, "check");
+        check.interval_ms = Some(60_000);
+        put(db, &check).await;
+        let source = Source {
+            id: check.id.to_string(),
+            name: check.name,
+            kind: SourceKind::Check,
+            memo: String::new(),
+            channels: None,
+        };
+        for (at, severity) in [(1, Severity::Critical), (2, Severity::Ok)] {
+            let slot = Timestamp(at);
+            let seen = Seen {
+                fingerprint: 1,
+                labels: Labels::default(),
+                evidence: Evidence::Is(severity),
+                value: None,
+                message: None,
+            };
+            let rule = Rule {
+                max_attempts: 1,
+                missing_is: None,
+            };
+            let decide = |known| judge::decide(&source, rule, slot, vec![seen], known);
+            db.judge(&source, slot, now, decide).await.expect("judged");
+        }
     }
 }

@@ -9,7 +9,6 @@
 //! - The scheduler posts a job's latest slot only. What was missed while nothing ran is not made up, because a job
 //!   that must not leave anything out looks for what was left out itself.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -26,7 +25,7 @@ use crate::app::App;
 use crate::clock::Stopwatch;
 use crate::db::DbError;
 use crate::db::jobs::RunRow;
-use crate::task::{Stop, Tasks};
+use crate::task::{Stop, Tasks, panic_message};
 
 /// After this long without renewal a run is taken over.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -494,14 +493,6 @@ fn backoff(attempt: i64) -> Duration {
     BACKOFF_FIRST
         .saturating_mul(4u32.saturating_pow(times))
         .min(BACKOFF_MAX)
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("without a message")
 }
 
 fn labels<'a>(run: &'a RunRow, status: &'a str) -> [(&'static str, &'a str); 2] {

@@ -1,11 +1,13 @@
 //! The job `run-checks`: runs every check that is due in a slot, and records what it found.
 //!
-//! Whether a check is due follows from its id, its interval and the slot alone: nothing is remembered, checks with the same
-//! interval are spread over it, and what was missed is not made up. A check that found something out leaves samples,
+//! Whether a check is due follows from its id, its interval and the slot alone: nothing is remembered, and checks with the
+//! same interval are spread over it. A run that is still waiting for a slow target when the next slots come must not cost
+//! other tenants their checks, so each run also takes those of the last [`LOOK_BACK`] that no run tried; what was missed
+//! longer ago is not made up. A check that found something out leaves samples,
 //! usage and the state of its alert, in that order: each may be written again, and only the last says that the slot
 //! is done. One that could not run leaves its reason and its alert as it was.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +25,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::judge::{self, Seen};
 use crate::app::App;
 use crate::clock::{Clock, Stopwatch};
-use crate::db::alerts::{Judged, Source, SourceKind};
+use crate::db::alerts::{Judged, Source, SourceKind, Tried};
 use crate::db::installations::InstallationRow;
 use crate::db::{Db, DbError, TenantDb};
 use crate::jobs::{Job, TenantCount};
@@ -43,6 +45,8 @@ const CHECK_MAX: Duration = Duration::from_secs(30);
 const CHECK_GRACE: Duration = Duration::from_secs(5);
 /// When a run begins no more checks.
 const RUN_MAX: Duration = Duration::from_secs(45);
+/// How far back a run looks for checks that were due and not tried: longer than the runs before it may have taken.
+const LOOK_BACK: Duration = Duration::from_secs(60);
 /// Checks that are gone, closed in one run; the rest is left to the next.
 const GONE_MAX: i64 = 100;
 /// A check's state changes at once: what it found is what it says.
@@ -85,17 +89,9 @@ impl Job for RunChecks {
             "checks cannot run for {scheduled}: it is {now} now"
         );
         close_what_is_gone(&app.db, &app.to_tell, now).await?;
-        let mut due: BTreeMap<TenantId, Vec<Arc<Running>>> = BTreeMap::new();
-        for running in app.plugins.snapshot().iter() {
-            if is_due(&running.row, scheduled) {
-                due.entry(running.row.tenant())
-                    .or_default()
-                    .push(running.clone());
-            }
-        }
+        let due = due(app, scheduled).await?;
         let run = Run {
             app,
-            slot: scheduled,
             turns: Semaphore::new(CHECKS_AT_ONCE),
             began: Stopwatch::start(),
         };
@@ -107,9 +103,38 @@ impl Job for RunChecks {
     }
 }
 
-/// Whether a slot is one of an installation's.
-fn is_due(row: &InstallationRow, slot: Timestamp) -> bool {
-    row.kind == "check" && slot == slot.slot(interval(row), offset(row))
+/// A check that a run is to do, and for which of its slots.
+struct Due {
+    slot: Timestamp,
+    running: Arc<Running>,
+    /// It was done in an earlier attempt of this run.
+    is_done: bool,
+}
+
+/// What is due at a slot, by tenant, with what was due shortly before and not tried.
+async fn due(app: &App, scheduled: Timestamp) -> Result<BTreeMap<TenantId, Vec<Due>>, DbError> {
+    let tried = app.db.system().checks_tried(scheduled - LOOK_BACK).await?;
+    let mut due: BTreeMap<TenantId, Vec<Due>> = BTreeMap::new();
+    for running in app.plugins.snapshot().iter() {
+        let (row, tenant) = (&running.row, running.row.tenant());
+        let tried = tried.get(&(tenant, row.id.clone())).copied();
+        if let Some(slot) = due_slot(row, scheduled, tried.unwrap_or_default()) {
+            due.entry(tenant).or_default().push(Due {
+                slot,
+                running: running.clone(),
+                is_done: tried.is_some_and(|tried| tried.judged >= Some(slot)),
+            });
+        }
+    }
+    Ok(due)
+}
+
+/// The installation's slot that a run at `scheduled` is to do: that time itself, or one shortly before that was not tried.
+fn due_slot(row: &InstallationRow, scheduled: Timestamp, tried: Tried) -> Option<Timestamp> {
+    let slot = scheduled.slot(interval(row), offset(row));
+    let is_tried = tried.judged >= Some(slot) || tried.failed_at >= Some(slot);
+    let is_left = !is_tried && scheduled.since(slot) < LOOK_BACK;
+    (row.kind == "check" && (slot == scheduled || is_left)).then_some(slot)
 }
 
 /// In whole periods, at least one.
@@ -139,7 +164,6 @@ async fn close_what_is_gone(db: &Db, to_tell: &Notify, now: Timestamp) -> Result
 /// One slot of all checks.
 struct Run<'a> {
     app: &'a App,
-    slot: Timestamp,
     turns: Semaphore,
     began: Stopwatch,
 }
@@ -153,7 +177,7 @@ enum Ran {
 }
 
 impl Run<'_> {
-    async fn tenant(&self, tenant: TenantId, due: Vec<Arc<Running>>) -> TenantCount {
+    async fn tenant(&self, tenant: TenantId, due: Vec<Due>) -> TenantCount {
         let db = self.app.db.tenant(tenant);
         let mut count = TenantCount {
             tenant,
@@ -162,17 +186,8 @@ impl Run<'_> {
             failed: 0,
             skipped: 0,
         };
-        let last_slots = match self.last_slots(&db).await {
-            Ok(last_slots) => last_slots,
-            Err(error) => {
-                tracing::error!(%error, tenant.id = tenant.0, "states of checks cannot be read");
-                count.failed = count.expected;
-                return count;
-            }
-        };
-        let last_slot = |running: &Running| last_slots.get(&running.row.id).copied();
         let mut ran = stream::iter(due)
-            .map(|running| self.check(&db, last_slot(&running), running))
+            .map(|due| self.check(&db, due))
             .buffer_unordered(CHECKS_PER_TENANT);
         while let Some(ran) = ran.next().await {
             match ran {
@@ -184,36 +199,22 @@ impl Run<'_> {
         count
     }
 
-    async fn last_slots(&self, db: &TenantDb) -> Result<HashMap<String, Timestamp>, DbError> {
-        let _turn = self.turns.acquire().await;
-        let states = db.check_states().await?;
-        Ok(states
-            .into_iter()
-            .filter_map(|state| Some((state.installation, state.last_slot?)))
-            .collect())
-    }
-
-    async fn check(
-        &self,
-        db: &TenantDb,
-        last_slot: Option<Timestamp>,
-        running: Arc<Running>,
-    ) -> Ran {
-        let row = &running.row;
-        let is_missed = self.app.clock.now().since(self.slot) >= interval(row);
-        if is_missed || last_slot.is_some_and(|last| last >= self.slot) {
+    async fn check(&self, db: &TenantDb, due: Due) -> Ran {
+        let (running, row, slot) = (&due.running, &due.running.row, due.slot);
+        let is_missed = self.app.clock.now().since(slot) >= interval(row);
+        if is_missed || due.is_done {
             return Ran::Skipped;
         }
         let _turn = self.turns.acquire().await;
         let began = self.app.clock.now();
-        let found = self.call(&running, began).await;
+        let found = self.call(running, slot, began).await;
         let record = Record {
             db,
             samples: &*self.app.telemetry.samples,
             clock: &self.app.clock,
             to_tell: &self.app.to_tell,
             row,
-            slot: self.slot,
+            slot,
             began,
         };
         match record.all(found).await {
@@ -226,7 +227,12 @@ impl Run<'_> {
     }
 
     /// What the check found and how long it took, or why it found nothing.
-    async fn call(&self, running: &Running, now: Timestamp) -> Result<Found, String> {
+    async fn call(
+        &self,
+        running: &Running,
+        slot: Timestamp,
+        now: Timestamp,
+    ) -> Result<Found, String> {
         if self.began.elapsed() >= RUN_MAX {
             return Err("there was no time for it; the slot's other checks took all".to_owned());
         }
@@ -236,7 +242,7 @@ impl Run<'_> {
         };
         let row = &running.row;
         let time = CHECK_MAX.min(interval(row) + CHECK_GRACE);
-        let mut context = CallContext::new(now, format!("{}-{}", row.id, self.slot.0));
+        let mut context = CallContext::new(now, format!("{}-{}", row.id, slot.0));
         context.deadline = Some(now + time);
         let call = installed.run_check(&context).await;
         self.app.observe.plugin_call(installed, row.tenant(), &call);

@@ -3,7 +3,6 @@
 //! Each worker takes its turn first and claims then, so that a lease is not used up by waiting. A tenant has
 //! [`WORKERS_PER_TENANT`] of [`CALLS_AT_ONCE`] turns in all, given in the order in which they were asked for.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -61,8 +60,6 @@ struct Delivery<'a> {
     clock: &'a Clock,
     observe: &'a Observe,
     public_url: &'a str,
-    /// The tenants' names, as people know them.
-    organizations: HashMap<TenantId, String>,
     turns: Semaphore,
     began: Stopwatch,
 }
@@ -75,28 +72,26 @@ pub(super) async fn all(app: &App) -> Result<Vec<TenantCount>, DbError> {
     let channels = Plugins { app };
     let public_url = &app.config.public_url;
     let delivery = Delivery::new(&app.db, &channels, &app.clock, &app.observe, public_url);
-    delivery.await?.run().await
+    delivery.run().await
 }
 
 impl<'a> Delivery<'a> {
-    async fn new(
+    fn new(
         db: &'a Db,
         channels: &'a dyn Channels,
         clock: &'a Clock,
         observe: &'a Observe,
         public_url: &'a str,
-    ) -> Result<Delivery<'a>, DbError> {
-        let tenants = db.system().tenants().await?.into_iter();
-        Ok(Delivery {
+    ) -> Delivery<'a> {
+        Delivery {
             db,
             channels,
             clock,
             observe,
             public_url,
-            organizations: tenants.map(|tenant| (tenant.id(), tenant.name)).collect(),
             turns: Semaphore::new(CALLS_AT_ONCE),
             began: Stopwatch::start(),
-        })
+        }
     }
 
     async fn run(&self) -> Result<Vec<TenantCount>, DbError> {
@@ -187,9 +182,9 @@ impl<'a> Delivery<'a> {
 
     async fn tell(&self, db: &TenantDb, claimed: &Claimed, alert: &Alert) -> Result<Met, DbError> {
         let latest = db.transitions(&alert.id).await?.pop();
-        let organization = self.organizations.get(&db.id());
+        let organization = db.name().await?;
         let notification = content::of_alert(
-            organization.map_or("", String::as_str),
+            &organization,
             self.public_url,
             alert,
             latest.as_ref(),
@@ -345,11 +340,9 @@ pub async fn test(app: &App, row: &InstallationRow) -> Result<Answer, DbError> {
     if row.is_enabled == 0 {
         return Ok(Answer::Disabled);
     }
-    let tenants = app.db.system().tenants().await?;
-    let tenant = tenants.iter().find(|tenant| tenant.id() == row.tenant());
-    let organization = tenant.map_or("", |tenant| &tenant.name);
+    let organization = app.db.tenant(row.tenant()).name().await?;
     let (now, id) = (app.clock.now(), AlertId::random());
-    let notification = content::of_test(organization, id.as_str(), now);
+    let notification = content::of_test(&organization, id.as_str(), now);
     let context = context(now, 1, format!("{id}-test"));
     let met = match timeout(CALL_STUCK, call(app, row, &context, &notification)).await {
         Ok(met) => met?,

@@ -135,14 +135,14 @@ pub(crate) fn open(
     shared.series.store(recovered.series, Relaxed);
     // Only now: a catalog that does not belong to this folder has been noticed by its log.
     recovered.orphans = remove_orphans(&shared.segment_folder, &state)?;
-    let next_segment = state.segments.iter().map(|segment| segment.id.0 + 1).max();
+    let next_segment = state.next_segment;
     let mut segments: Vec<_> = state.segments.into_iter().map(Arc::new).collect();
     segments.sort_by_key(|segment| (segment.end_sequence, segment.id));
     *shared.segments.write() = segments;
     Ok(Opened {
         shared,
         log,
-        next_segment: next_segment.unwrap_or(0),
+        next_segment,
         lock,
         recovered,
     })

@@ -278,6 +278,24 @@ impl Catalog for FailingCatalog {
 }
 
 #[tokio::test]
+async fn the_number_of_a_segment_that_is_gone_is_not_given_out_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = SimulatedFolder::default();
+    let catalog = Arc::new(MemoryCatalog::new());
+    let mut numbers = Vec::new();
+    for value in 0..3 {
+        let (store, _) = open(options(&folder), catalog.clone(), &log).await;
+        append(&store, &[1], value).await.expect("it works");
+        let flushed = store.flush().await.expect("flushed");
+        numbers.extend(flushed.segment.map(|segment| segment.id.0));
+        let later = NOW + std::time::Duration::from_secs(3600);
+        assert_eq!(store.retain(TENANT, later).await.expect("retained"), 1);
+        drop(store);
+    }
+    assert_eq!(numbers, [0, 1, 2]);
+}
+
+#[tokio::test]
 async fn a_flush_that_fails_goes_on_when_called_again() {
     for is_before in [true, false] {
         let folder = tempfile::tempdir().expect("a folder");

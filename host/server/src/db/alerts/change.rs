@@ -4,7 +4,7 @@ use shoal_model::alert::{Severity, Transition};
 use shoal_model::{TenantId, Timestamp};
 
 use super::{MonitorNote, Trigger, storable};
-use crate::db::{DbError, System, TenantDb, Transaction, notifications};
+use crate::db::{DbError, TenantDb, Transaction, notifications};
 
 /// What a transition writes, beside the alert that it is of.
 pub(super) struct Step<'a> {
@@ -207,19 +207,24 @@ pub(super) async fn add_transition(
     Ok(())
 }
 
-impl System {
-    /// Deletes alerts closed before a time with what was told of them, at most `limit`. Returns how many. Called by
-    /// the job that deletes what is too old.
+impl TenantDb {
+    /// Deletes alerts closed before a time with what was told of them, those opened first, at most `limit`. Returns how
+    /// many. Called by the job that deletes what is too old.
     pub async fn delete_alerts_closed_before(
         &self,
         before: Timestamp,
         limit: i64,
     ) -> Result<u64, DbError> {
         let mut conn = self.writer().await?;
+        // What was closed before was opened before, which is what there is an index for.
         Ok(sql!(conn, c => sqlx::query(
             "DELETE FROM alert
-             WHERE (tenant_id, id) IN (
-                 SELECT a.tenant_id, a.id FROM alert a WHERE a.closed_at_ms < $1 ORDER BY a.closed_at_ms LIMIT $2)",
-        ).bind(before.0).bind(limit).execute(c).await?.rows_affected()))
+             WHERE tenant_id = $1 AND id IN (
+                 SELECT a.id
+                 FROM alert a
+                 WHERE a.tenant_id = $1 AND a.opened_at_ms < $2 AND a.closed_at_ms < $2
+                 ORDER BY a.opened_at_ms, a.id
+                 LIMIT $3)",
+        ).bind(self.id().0).bind(before.0).bind(limit).execute(c).await?.rows_affected()))
     }
 }

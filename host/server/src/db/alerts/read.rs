@@ -1,9 +1,11 @@
 //! Reading alerts, and what is remembered behind them.
 
+use std::collections::HashMap;
+
 use shoal_model::alert::{AlertState, Severity};
 use shoal_model::{Labels, TenantId, Timestamp};
 
-use super::{Alert, CheckState, Target, TransitionRow, Trigger, Which};
+use super::{Alert, CheckState, Target, TransitionRow, Tried, Trigger, Which};
 use crate::db::{DbError, System, TenantDb};
 
 /// Transitions shown with an alert, latest first; an alert that flaps for months has more.
@@ -218,6 +220,27 @@ impl TenantDb {
 }
 
 impl System {
+    /// The checks that were tried since a time, and when. Called by the job that runs checks.
+    pub async fn checks_tried(
+        &self,
+        since: Timestamp,
+    ) -> Result<HashMap<(TenantId, String), Tried>, DbError> {
+        let mut conn = self.reader().await?;
+        let rows: Vec<(i64, String, Option<i64>, Option<i64>)> = sql!(conn, c => sqlx::query_as(
+            "SELECT tenant_id, id, last_slot_ms, last_error_at_ms
+             FROM alert_source
+             WHERE kind = 'check' AND (last_slot_ms >= $1 OR last_error_at_ms >= $1)",
+        ).bind(since.0).fetch_all(c).await?);
+        let tried = rows.into_iter().map(|(tenant, id, judged, failed_at)| {
+            let tried = Tried {
+                judged: judged.map(Timestamp),
+                failed_at: failed_at.map(Timestamp),
+            };
+            ((TenantId(tenant), id), tried)
+        });
+        Ok(tried.collect())
+    }
+
     /// Checks that are remembered but no longer installed, at most `limit`. Called by the job that runs checks.
     pub async fn checks_not_installed(
         &self,

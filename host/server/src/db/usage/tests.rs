@@ -1,6 +1,7 @@
 //! Usage is a set, and closed hours stay as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -78,6 +79,26 @@ async fn closing_again_changes_nothing_and_late_elements_are_only_on_record() {
         assert_eq!(acme.usage_members(hour(0)).await.expect("read"), 1);
         assert_eq!(acme.late_members().await.expect("read"), 1);
         assert_eq!(acme.uncounted_members(hour(0)).await.expect("read"), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_hour_is_not_closed_while_an_element_of_it_is_being_added() {
+    each_database(|db| async move {
+        let acme = tenant(&db, "acme").await;
+        let mut adding = db.begin().await.expect("a transaction");
+        let element = HOST.at(hour(0), "web-1");
+        unite_all(&mut adding, &[(acme.id(), element)])
+            .await
+            .expect("added");
+        let mut closing = std::pin::pin!(acme.close_hour(hour(0), hour(1).start()));
+        let early = tokio::time::timeout(Duration::from_millis(300), closing.as_mut()).await;
+        assert!(early.is_err(), "it waits for the element: {early:?}");
+        adding.commit().await.expect("committed");
+        assert!(closing.await.expect("closed"));
+        let hours = acme.closed_hours(hour(0).month()).await.expect("read");
+        assert_eq!(hours[0].quantity, 1);
     })
     .await;
 }

@@ -17,7 +17,10 @@ fn row(n: u8, interval_ms: i64) -> InstallationRow {
 fn slots(row: &InstallationRow, count: i64) -> Vec<i64> {
     (0..count)
         .map(|slot| slot * 10_000)
-        .filter(|slot| is_due(row, Timestamp(*slot)))
+        .filter(|slot| {
+            let slot = Timestamp(*slot);
+            due_slot(row, slot, Tried::default()) == Some(slot)
+        })
         .collect()
 }
 
@@ -44,6 +47,34 @@ fn checks_of_the_same_interval_are_spread_over_it() {
         places[(first / 10_000) as usize] += 1;
     }
     assert!(places.iter().all(|count| *count > 20), "{places:?}");
+}
+
+#[test]
+fn a_slot_that_no_run_came_to_is_taken_by_a_later_one_and_one_that_was_tried_is_not() {
+    let row = row(1, 300_000);
+    let slot = Timestamp(300_000) + offset(&row);
+    let at = |seconds| slot + Duration::from_secs(seconds);
+    let due = |scheduled, tried| due_slot(&row, scheduled, tried);
+    assert_eq!(due(at(50), Tried::default()), Some(slot));
+    assert_eq!(due(at(60), Tried::default()), None);
+    let before = Tried {
+        judged: Some(slot - interval(&row)),
+        failed_at: Some(slot - Duration::from_secs(1)),
+    };
+    assert_eq!(due(at(20), before), Some(slot));
+    let judged = Tried {
+        judged: Some(slot),
+        failed_at: None,
+    };
+    assert_eq!(due(at(20), judged), None);
+    let failed = Tried {
+        judged: None,
+        failed_at: Some(at(3)),
+    };
+    assert_eq!(due(at(20), failed), None);
+    // Another attempt of the slot's own run counts it, and tries again what failed.
+    assert_eq!(due(slot, judged), Some(slot));
+    assert_eq!(due(slot, failed), Some(slot));
 }
 
 #[test]

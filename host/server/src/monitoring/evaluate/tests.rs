@@ -332,10 +332,14 @@ async fn alerts_closed_long_ago_are_deleted_with_all_that_belongs_to_them() {
         }
         let closed = acme.alerts(Which::Closed, None, 9).await.expect("read");
         assert_eq!(closed.len(), 2);
+        let other = tenant(&db, "other").await;
+        let before = Timestamp(2 * MINUTE_MS + 1);
+        let deleted = other.delete_alerts_closed_before(before, 10).await;
+        assert_eq!(deleted.expect("answered"), 0, "they are another tenant's");
         let delete = |before: i64, limit| {
-            let system = db.system();
+            let acme = acme.clone();
             async move {
-                let deleted = system.delete_alerts_closed_before(Timestamp(before), limit);
+                let deleted = acme.delete_alerts_closed_before(Timestamp(before), limit);
                 deleted.await.expect("deleted")
             }
         };

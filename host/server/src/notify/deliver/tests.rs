@@ -158,8 +158,8 @@ impl Stage {
 
     async fn deliver(&self, channels: &FakeChannels) -> Vec<TenantCount> {
         let url = "https://shoal.example.com";
-        let delivery = Delivery::new(&self.db, channels, &self.clock, &self.observe, url).await;
-        let counts = delivery.expect("read").run().await.expect("ran");
+        let delivery = Delivery::new(&self.db, channels, &self.clock, &self.observe, url);
+        let counts = delivery.run().await.expect("ran");
         for count in &counts {
             let done = count.processed + count.failed + count.skipped;
             assert_eq!(count.expected, done, "{count:?}");
