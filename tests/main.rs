@@ -9,7 +9,6 @@
 )]
 
 mod bad_input;
-mod exporters;
 mod hostile;
 mod hot_change;
 mod isolation;

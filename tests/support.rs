@@ -14,20 +14,21 @@ pub(crate) use database::Database;
 pub(crate) use listener::Listener;
 pub(crate) use server::{Server, Tenant};
 
-/// Two slow cores that compile components beside three other tests; longer than the minute after which monitors are
-/// evaluated again.
+/// Two slow cores that compile components beside three other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
 
 /// How often something is looked at until it is so.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
-/// Runs a test against a server on SQLite and then against one on PostgreSQL; both must end cleanly.
+/// Runs a test against a server on SQLite and against one on PostgreSQL, at the same time, because both wait more than
+/// they work; both must end cleanly.
 pub(crate) async fn each_database(test: impl AsyncFn(&mut Server)) {
-    for database in [Database::sqlite(), Database::postgres().await] {
+    let on = async |database| {
         let mut server = Server::start(database).await;
         test(&mut server).await;
         server.stop().await;
-    }
+    };
+    tokio::join!(on(Database::sqlite()), on(Database::postgres().await));
 }
 
 /// Looks until `look` finds something, and returns it.

@@ -3,7 +3,7 @@
 Prints one JSON object: what the client saw. Called by tests/otlp.rs as
 
     client.py export   PROTOCOL ENDPOINT KEY COMPRESSION TIME_UNIX_NANO   every kind of point that the SDK has
-    client.py measure  PROTOCOL ENDPOINT KEY                              instruments of the SDK, as an application uses them
+    client.py measure  PROTOCOL ENDPOINT KEY COMPRESSION                  instruments of the SDK, as an application uses them
     client.py summary  ENDPOINT KEY TIME_UNIX_NANO                        a summary, which the SDK does not have
     client.py post     ENDPOINT KEY CONTENT_TYPE BYTES                    so many bytes of 0xff over HTTP
     client.py call     ENDPOINT KEY BYTES                                 the same over gRPC
@@ -47,8 +47,7 @@ SCOPE = InstrumentationScope("test.scope", "1.2", attributes={"part": "tests"})
 ATTRIBUTES = {"k": "v"}
 
 
-def exporter(protocol, endpoint, key, compression="none"):
-    headers = {"authorization": f"Bearer {key}"}
+def exporter(protocol, endpoint, headers, compression):
     if protocol == "http":
         chosen = Compression.Gzip if compression == "gzip" else Compression.NoCompression
         return HttpExporter(endpoint=f"{endpoint}/v1/metrics", headers=headers, compression=chosen, timeout=30)
@@ -81,13 +80,14 @@ def metrics(time):
 def export(protocol, endpoint, key, compression, time):
     scope = ScopeMetrics(SCOPE, metrics(int(time)), "")
     data = MetricsData([ResourceMetrics(RESOURCE, [scope], "")])
-    result = exporter(protocol, endpoint, key, compression).export(data)
+    headers = {"authorization": f"Bearer {key}"}
+    result = exporter(protocol, endpoint, headers, compression).export(data)
     return {"result": result.name}
 
 
-def measure(protocol, endpoint, key):
+def measure(protocol, endpoint, key, compression):
     results = []
-    sender = exporter(protocol, endpoint, key)
+    sender = exporter(protocol, endpoint, {"x-api-key": key}, compression)
     send_metrics = sender.export
 
     def watched(*arguments, **named):
@@ -99,11 +99,17 @@ def measure(protocol, endpoint, key):
     reader = PeriodicExportingMetricReader(sender, export_interval_millis=3_600_000)
     provider = MeterProvider(resource=RESOURCE, metric_readers=[reader], shutdown_on_exit=False)
     meter = provider.get_meter("test.meter")
-    meter.create_counter("orders").add(3, {"shop": protocol})
-    meter.create_up_down_counter("carts").add(-2, {"shop": protocol})
-    meter.create_histogram("checkout", unit="s").record(0.2, {"shop": protocol})
+    shop = {"shop": f"{protocol}-{compression}"}
+    meter.create_counter("orders", unit="{order}").add(3, shop)
+    meter.create_up_down_counter("carts").add(-2, shop)
+    meter.create_gauge("outside", unit="Cel").set(21.5, shop)
+    checkout = meter.create_histogram("checkout", unit="s", explicit_bucket_boundaries_advisory=[0.1, 1.0])
+    for seconds in (0.05, 0.5, 5.0):
+        checkout.record(seconds, shop)
     provider.force_flush()
-    return {"result": results[0]}
+    provider.shutdown()
+    refused = [result for result in results if result != "SUCCESS"]
+    return {"result": refused[0] if refused else "SUCCESS" if results else "NOTHING", "reports": len(results)}
 
 
 def summary(endpoint, key, time):

@@ -1,7 +1,15 @@
 //! A client of the API, as one key or as nobody.
 
+use std::collections::BTreeMap;
+
 use reqwest::Method;
 use serde_json::{Value, json};
+use shoal_model::Labels;
+
+use super::components::text;
+
+/// Series with their samples: times in Unix milliseconds, and values.
+pub(crate) type Samples = BTreeMap<Labels, Vec<(i64, f64)>>;
 
 /// Asks one server with one key. Clones share connections.
 #[derive(Clone)]
@@ -156,18 +164,33 @@ impl Client {
 
     /// Every series of a PromQL expression now: its labels and its value.
     pub(crate) async fn series_of(&self, promql: &str) -> Vec<(Value, f64)> {
-        let path = "/prometheus/api/v1/query";
-        let answer = self.get_with(path, &[("query", promql)]).await.is(200);
-        assert_eq!(answer["status"], "success", "{promql}: {answer}");
-        let rows = answer["data"]["result"].as_array();
-        let rows = rows.unwrap_or_else(|| panic!("{promql}: no list of results: {answer}"));
+        let rows = self.rows_of(&[("query", promql)]).await;
+        rows.iter()
+            .map(|row| (row["metric"].clone(), point(&row["value"]).1))
+            .collect()
+    }
+
+    /// Every sample that a range selector such as `up[1h]` selects at a time, exactly as it is stored.
+    pub(crate) async fn samples_of(&self, selector: &str, at_ms: i64) -> Samples {
+        let time = format!("{}.{:03}", at_ms / 1000, at_ms % 1000);
+        let rows = self.rows_of(&[("query", selector), ("time", &time)]).await;
         let read = |row: &Value| {
-            let text = row["value"][1].as_str();
-            let value = text.and_then(|text| text.parse().ok());
-            let value = value.unwrap_or_else(|| panic!("{promql}: no value in {row}"));
-            (row["metric"].clone(), value)
+            let labels = row["metric"].as_object().expect("labels");
+            let labels = labels.iter().map(|(name, value)| (name, text(value)));
+            let points = row["values"].as_array().expect("a list of points");
+            let points = points.iter().map(point).collect();
+            (Labels::from_pairs(labels), points)
         };
         rows.iter().map(read).collect()
+    }
+
+    async fn rows_of(&self, query: &[(&str, &str)]) -> Vec<Value> {
+        let answer = self.get_with("/prometheus/api/v1/query", query).await;
+        let answer = answer.is(200);
+        assert_eq!(answer["status"], "success", "{query:?}: {answer}");
+        let rows = answer["data"]["result"].as_array();
+        rows.unwrap_or_else(|| panic!("{query:?}: no list of results: {answer}"))
+            .clone()
     }
 }
 
@@ -199,6 +222,17 @@ impl Answer {
             .unwrap_or_else(|| panic!("{}: an error without a message: {body}", self.asked))
             .to_owned()
     }
+}
+
+/// One of PromQL's points, as time in milliseconds and value.
+#[track_caller]
+fn point(point: &Value) -> (i64, f64) {
+    let seconds = point[0].as_f64();
+    let value = point[1].as_str().and_then(|text| text.parse().ok());
+    let (seconds, value) = seconds
+        .zip(value)
+        .unwrap_or_else(|| panic!("{point} is no time with a value"));
+    ((seconds * 1000.0).round() as i64, value)
 }
 
 /// Text as a part of a query.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::components::text;
-use super::{Client, Database, eventually};
+use super::{Client, Database, eventually, now_ms};
 
 /// The server runs on the loopback address and so do the targets of its plugins.
 const ALWAYS: [&str; 2] = ["--allow-private", "127.0.0.0/8"];
@@ -142,6 +142,13 @@ impl Server {
         let run = self.operator.post(&path, &body).await.is(200);
         assert_eq!(run["status"], "done", "{job}: {run}");
         run
+    }
+
+    /// Has every monitor evaluated for this very moment instead of waiting for the scheduler's next minute: a run is an
+    /// event that anyone may post. Returns the run.
+    pub(crate) async fn evaluate_monitors(&self) -> Value {
+        self.run_job("evaluate-monitors", &json!({ "scheduled_at_ms": now_ms() }))
+            .await
     }
 
     /// Asks it to end (SIGTERM) and checks that it ends well.

@@ -16,6 +16,9 @@ const PARTS: [&str; 9] = [
     "model", "promql", "store", "runtime", "server", "road", "xtask", "plugins", "doc",
 ];
 
+/// Tests at a time for each processor: those of the road wait for their server more than they work.
+const TESTS_PER_PROCESSOR: usize = 2;
+
 /// What to run.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Options {
@@ -136,6 +139,10 @@ fn host_tests(options: &Options, prepared: &Prepared) -> Command {
     let nextest = exists("cargo-nextest", "--version");
     if nextest {
         command.args(["nextest", "run", "--no-fail-fast", "--no-tests=fail"]);
+        // As a variable, so that `-- --test-threads N` still has its way.
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let at_once = processors * TESTS_PER_PROCESSOR;
+        command.env("NEXTEST_TEST_THREADS", at_once.to_string());
     } else {
         report::line("    (cargo-nextest is not installed; cargo test takes longer)");
         command.args(["test", "--no-fail-fast", "--lib", "--bins", "--tests"]);

@@ -24,3 +24,5 @@ pub mod secrets;
 pub mod serve;
 pub mod task;
 pub mod telemetry;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -3,25 +3,16 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use shoal_model::time::{Hour, Month};
 use shoal_model::usage::{Meter, Usage};
-use shoal_model::{Labels, TenantId, Timestamp};
-use shoal_runtime::{Runtime, RuntimeOptions};
-use shoal_store::{MemoryCatalog, Store, StoreOptions};
-use tokio::sync::Notify;
+use shoal_model::{TenantId, Timestamp};
 
 use crate::app::App;
 use crate::clock::Clock;
-use crate::config::{Config, Overrides};
+use crate::db::TenantDb;
 use crate::db::plugins::VersionRow;
 use crate::db::testing::each_database;
-use crate::db::{Db, TenantDb};
-use crate::observe::Observe;
-use crate::plugins::PluginRegistry;
-use crate::query::Queries;
-use crate::secrets::SecretBox;
-use crate::telemetry::{OwnSample, Query, QueryError, Telemetry, WriteError, WriteSamples};
+use crate::testing::{Engines, app};
 
 /// Calls `test` with a process's state on SQLite and then on PostgreSQL. The operator's tenant is there.
 pub(crate) async fn with_app<F: Future<Output = ()>>(now: Timestamp, test: impl Fn(Arc<App>) -> F) {
@@ -29,66 +20,16 @@ pub(crate) async fn with_app<F: Future<Output = ()>>(now: Timestamp, test: impl 
         let test = &test;
         async move {
             let folder = tempfile::tempdir().expect("a temporary folder");
-            let app = app(db, now, folder.path()).await;
+            let operator = db.system().create_tenant("operator", "Operator", now).await;
+            assert_eq!(operator.expect("made").id(), TenantId::OPERATOR);
+            // Jobs of billing neither ask nor write.
+            let app = app(db, folder.path(), Clock::manual(now), Engines::Nowhere).await;
+            let app = Arc::new(app);
             test(app.clone()).await;
             app.store.shutdown().await.expect("the store ends");
         }
     })
     .await;
-}
-
-async fn app(db: Db, now: Timestamp, folder: &std::path::Path) -> Arc<App> {
-    let config = Config::load(Overrides {
-        data: Some(folder.to_owned()),
-        ..Overrides::default()
-    });
-    let operator = db.system().create_tenant("operator", "Operator", now).await;
-    assert_eq!(operator.expect("made").id(), TenantId::OPERATOR);
-    let options = RuntimeOptions {
-        concurrent_calls_max: 4,
-        ..RuntimeOptions::default()
-    };
-    let runtime = Runtime::new(options).expect("a runtime");
-    let secrets = SecretBox::open(folder).expect("a key");
-    let catalog = Arc::new(MemoryCatalog::new());
-    let options = StoreOptions::new(folder.join("telemetry"));
-    let (store, _) = Store::open(options, catalog, now).await.expect("a store");
-    Arc::new(App {
-        config: config.expect("a configuration"),
-        plugins: Arc::new(PluginRegistry::new(runtime, db.clone(), secrets)),
-        db,
-        queries: Queries::new(store.clone()),
-        store,
-        telemetry: Telemetry {
-            query: Arc::new(NoTelemetry),
-            samples: Arc::new(NoTelemetry),
-        },
-        clock: Clock::manual(now),
-        observe: Arc::new(Observe::default()),
-        to_tell: Notify::new(),
-    })
-}
-
-/// Jobs of billing neither ask nor write.
-struct NoTelemetry;
-
-#[async_trait]
-impl Query for NoTelemetry {
-    async fn instant(
-        &self,
-        _tenant: TenantId,
-        promql: &str,
-        _at: Timestamp,
-    ) -> Result<Vec<(Labels, f64)>, QueryError> {
-        Err(QueryError::Refused(promql.to_owned()))
-    }
-}
-
-#[async_trait]
-impl WriteSamples for NoTelemetry {
-    async fn write(&self, _tenant: TenantId, samples: Vec<OwnSample>) -> Result<(), WriteError> {
-        Err(WriteError::Refused(format!("{} samples", samples.len())))
-    }
 }
 
 /// Makes a tenant now.

@@ -8,22 +8,15 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use shoal_model::alert::{Comparison, Rule, Thresholds};
 use shoal_model::{InstallationId, Labels, MonitorId, TenantId, Timestamp};
-use shoal_runtime::{Runtime, RuntimeOptions};
-use shoal_store::{MemoryCatalog, Store, StoreOptions};
-use tokio::sync::Notify;
 
 use crate::app::App;
 use crate::clock::Clock;
-use crate::config::{Config, Currency};
 use crate::db::installations::NewInstallation;
 use crate::db::monitors::Definition;
 use crate::db::{Db, TenantDb};
-use crate::observe::Observe;
-use crate::plugins::PluginRegistry;
-use crate::query::Queries;
 use crate::random::RandomId as _;
-use crate::secrets::SecretBox;
 use crate::telemetry::{OwnSample, Query, QueryError, Telemetry, WriteError, WriteSamples};
+use crate::testing::{self, Engines};
 
 /// Hosts and their values, or why there are none.
 type Rows = Result<Vec<(String, f64)>, String>;
@@ -137,39 +130,9 @@ pub(crate) async fn add(db: &TenantDb, definition: &Definition) -> MonitorId {
 
 /// A process without listeners, whose queries a test answers.
 pub(crate) async fn app(db: Db, folder: &Path, query: Arc<FakeQuery>, clock: Clock) -> Arc<App> {
-    let runtime = Runtime::new(RuntimeOptions::default()).expect("a runtime");
-    let secrets = SecretBox::open(folder).expect("a key for secrets");
-    let options = StoreOptions::new(folder.join("telemetry"));
-    let catalog = Arc::new(MemoryCatalog::new());
-    let (store, _) = Store::open(options, catalog, clock.now())
-        .await
-        .expect("a store");
-    let anywhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    Arc::new(App {
-        config: Config {
-            data: folder.to_owned(),
-            database_url: String::new(),
-            http: anywhere,
-            otlp_http: anywhere,
-            otlp_grpc: anywhere,
-            allow_private: Vec::new(),
-            clock_ahead: std::time::Duration::ZERO,
-            currency: Currency {
-                code: "JPY".to_owned(),
-                digits: 0,
-            },
-            public_url: "https://shoal.example.com".to_owned(),
-        },
-        plugins: Arc::new(PluginRegistry::new(runtime, db.clone(), secrets)),
-        db,
-        queries: Queries::new(store.clone()),
-        store,
-        telemetry: Telemetry {
-            query,
-            samples: Arc::new(FakeSamples::default()),
-        },
-        clock,
-        observe: Arc::new(Observe::default()),
-        to_tell: Notify::new(),
-    })
+    let telemetry = Telemetry {
+        query,
+        samples: Arc::new(FakeSamples::default()),
+    };
+    Arc::new(testing::app(db, folder, clock, Engines::Given(telemetry)).await)
 }

@@ -2,17 +2,11 @@
 
 use http::HeaderValue;
 use shoal_model::Timestamp;
-use shoal_store::{MemoryCatalog, Store, StoreOptions};
 use tempfile::TempDir;
-use tokio::sync::Notify;
 
 use super::*;
-use crate::config::{Config, Overrides};
 use crate::db::testing::sqlite;
-use crate::ingest::own::OwnSamples;
-use crate::query::Queries;
-use crate::secrets::SecretBox;
-use crate::telemetry::Telemetry;
+use crate::testing::{self, Engines};
 
 const NOW: Timestamp = Timestamp(1_795_478_400_000);
 
@@ -37,29 +31,7 @@ pub(crate) async fn fixture(admission: Admission) -> Fixture {
         keys.push(key.reveal());
     }
     let clock = Clock::manual(NOW);
-    let options = StoreOptions::new(data.path().join("telemetry"));
-    let opened = Store::open(options, Arc::new(MemoryCatalog::new()), NOW).await;
-    let (store, _) = opened.expect("opened");
-    let runtime = shoal_runtime::Runtime::new(shoal_runtime::RuntimeOptions {
-        concurrent_calls_max: 1,
-        ..Default::default()
-    });
-    let secrets = SecretBox::open(data.path()).expect("a key");
-    let plugins = PluginRegistry::new(runtime.expect("an engine"), db.clone(), secrets);
-    let app = App {
-        config: Config::load(Overrides::default()).expect("defaults"),
-        db,
-        plugins: Arc::new(plugins),
-        telemetry: Telemetry {
-            query: Arc::new(Queries::new(store.clone())),
-            samples: Arc::new(OwnSamples::new(store.clone(), clock.clone())),
-        },
-        queries: Queries::new(store.clone()),
-        store,
-        clock,
-        observe: Arc::new(Observe::default()),
-        to_tell: Notify::new(),
-    };
+    let app = testing::app(db, data.path(), clock, Engines::Store).await;
     let [write_key, read_key] = keys.try_into().expect("two were made");
     Fixture {
         receivers: Receivers::new(&app, admission),
