@@ -6,6 +6,7 @@
 mod alerts;
 mod caller;
 mod error;
+mod input;
 mod installations;
 mod jobs;
 mod keys;
@@ -111,3 +112,6 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .with_state(app)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::routing::{delete, get, patch, post};
 use http::{Method, StatusCode};
 use serde::{Deserialize, Deserializer};
@@ -11,7 +11,7 @@ use shoal_model::InstallationId;
 use shoal_model::grant::Kind;
 use shoal_runtime::Manifest;
 
-use super::caller::Json;
+use super::input::{Json, Path, Query};
 use super::plugins::parse_grants;
 use super::{ApiError, Caller, Route};
 use crate::app::App;

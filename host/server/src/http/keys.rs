@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::{delete, get, post};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::caller::Json;
+use super::input::{Json, Path};
 use super::{ApiError, Caller, Route};
 use crate::app::App;
 use crate::auth::{ApiKey, Role};

@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::caller::Json;
+use super::input::Json;
 use super::{ApiError, Caller, Route};
 use crate::app::App;
 use crate::auth::Role;
