@@ -58,6 +58,9 @@ struct KeyAndTenant {
     created_at_ms: i64,
 }
 
+/// Revoked keys of one tenant that are kept, so that it can be seen what they were: the latest.
+const REVOKED_KEPT_MAX: i64 = 1000;
+
 impl System {
     /// Makes a tenant. Called by the operator's route and at the first start.
     ///
@@ -139,7 +142,15 @@ impl Tenant {
 }
 
 impl TenantDb {
-    /// Stores a new key.
+    /// How many of the tenant's keys are not revoked.
+    pub async fn valid_keys(&self) -> Result<i64, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_scalar(
+            "SELECT COUNT(*) FROM api_key WHERE tenant_id = $1 AND revoked_at_ms IS NULL",
+        ).bind(self.id().0).fetch_one(c).await?))
+    }
+
+    /// Stores a new key and forgets those that were revoked longest ago, beyond [`REVOKED_KEPT_MAX`].
     pub async fn add_key(
         &self,
         key: &ApiKey,
@@ -149,6 +160,15 @@ impl TenantDb {
     ) -> Result<(), DbError> {
         let mut tx = self.begin().await?;
         insert_key(&mut tx, self.id(), key, name, role, now).await?;
+        sql!(tx, c => sqlx::query(
+            "DELETE FROM api_key
+             WHERE tenant_id = $1 AND id IN (
+                 SELECT id
+                 FROM api_key
+                 WHERE tenant_id = $1 AND revoked_at_ms IS NOT NULL
+                 ORDER BY revoked_at_ms DESC, id
+                 LIMIT 1000 OFFSET $2)",
+        ).bind(self.id().0).bind(REVOKED_KEPT_MAX).execute(c).await?.rows_affected());
         tx.commit().await
     }
 

@@ -10,7 +10,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::auth::ApiKey;
 use crate::db::TenantDb;
-use crate::jobs::testing::{hour, with_app};
+use crate::jobs::testing::{hour, tenant, with_app};
 
 async fn key(db: &TenantDb, role: Role) -> ApiKey {
     let key = ApiKey::random();
@@ -81,6 +81,47 @@ async fn what_cannot_be_read_is_refused_in_the_apis_own_shape() {
             assert_eq!(status, StatusCode::BAD_REQUEST, "{path}");
             assert_eq!(body["error"]["code"], code, "{path}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_cannot_revoke_one_that_allows_more() {
+    with_app(hour(0).start(), |app| async move {
+        let db = app.db.tenant(TenantId::OPERATOR);
+        let operator = key(&db, Role::Operator).await;
+        let writer = key(&db, Role::Write).await;
+        let path = |key: &ApiKey| format!("/api/v1/tenants/operator/keys/{}", key.id);
+        let (status, _) = call(&app, &writer, &Method::DELETE, &path(&operator), None).await;
+        assert_eq!(status, StatusCode::FORBIDDEN);
+        let (status, _) = call(&app, &operator, &Method::DELETE, &path(&writer), None).await;
+        assert_eq!(status, StatusCode::NO_CONTENT);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_keys_and_no_more() {
+    with_app(hour(0).start(), |app| async move {
+        let acme = tenant(&app, "acme").await;
+        let mut last = key(&acme, Role::Write).await;
+        while acme.valid_keys().await.expect("counted") < 1000 {
+            last = key(&acme, Role::Write).await;
+        }
+        let keys = "/api/v1/tenants/acme/keys";
+        let new = || Some(json!({ "role": "read" }));
+        let long = Some(json!({ "role": "read", "name": "n".repeat(101) }));
+        let (status, body) = call(&app, &last, &Method::POST, keys, long).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert_eq!(body["error"]["code"], "invalid_name");
+        let (status, body) = call(&app, &last, &Method::POST, keys, new()).await;
+        assert_eq!(status, StatusCode::CONFLICT);
+        assert_eq!(body["error"]["code"], "too_many_keys");
+        let first = acme.keys().await.expect("listed").swap_remove(0).id;
+        let revoked = acme.revoke_key(&first, hour(0).start()).await;
+        assert!(revoked.expect("answered"));
+        let (status, _) = call(&app, &last, &Method::POST, keys, new()).await;
+        assert_eq!(status, StatusCode::CREATED);
     })
     .await;
 }
