@@ -70,6 +70,8 @@ const INTERVAL_MIN_MS: i64 = 10_000;
 /// A day.
 const INTERVAL_MAX_MS: i64 = 86_400_000;
 const NAME_MAX_CHARS: usize = 100;
+/// Installations of one tenant: each is held in memory ready to run, and looked at in every run of the checks.
+const INSTALLATIONS_MAX: usize = 1000;
 
 /// For which tenant an operator acts.
 #[derive(Deserialize)]
@@ -251,7 +253,7 @@ async fn save(
 ) -> Result<InstallationRow, ApiError> {
     check_name(&wanted.name)?;
     check_interval(wanted.interval_ms)?;
-    check_only_rule(db, &wanted).await?;
+    check_beside_others(db, &wanted).await?;
     let grants = wanted.grants.as_deref().map(parse_grants).transpose()?;
     let (settings, secrets) = manifest.settings.split(wanted.settings.clone());
     let seal = |(name, value): (String, Value)| {
@@ -307,7 +309,6 @@ async fn check_only_rule(db: &TenantDb, wanted: &Wanted) -> Result<(), ApiError>
     if wanted.kind != rule || !wanted.is_enabled {
         return Ok(());
     }
-    let installations = db.installations().await?;
     let other = installations
         .iter()
         .find(|row| row.kind == rule && row.is_enabled == 1 && row.id != wanted.id.as_str());
@@ -341,6 +342,17 @@ fn check_interval(interval_ms: Option<i64>) -> Result<(), ApiError> {
                 "invalid_interval",
                 format!(
                     "interval_ms is {ms}; it must be a multiple of {INTERVAL_MIN_MS} from {INTERVAL_MIN_MS} to {INTERVAL_MAX_MS}"
+async fn check_beside_others(db: &TenantDb, wanted: &Wanted) -> Result<(), ApiError> {
+    let installations = db.installations().await?;
+    let is_new = installations.iter().all(|row| row.id != wanted.id.as_str());
+    if is_new && installations.len() >= INSTALLATIONS_MAX {
+        let message =
+            format!("there are {INSTALLATIONS_MAX} installations already; delete one first");
+        return Err(ApiError::conflict("too_many_installations", message));
+    }
+    check_only_rule(&installations, wanted)
+}
+
                 ),
             ))
         }

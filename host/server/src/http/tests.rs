@@ -3,14 +3,15 @@
 use axum::body::Body;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
-use serde_json::{Value, json};
-use shoal_model::TenantId;
+use serde_json::{Map, Value, json};
+use shoal_model::{InstallationId, TenantId};
 use tower::ServiceExt as _;
 
 use super::*;
 use crate::auth::ApiKey;
 use crate::db::TenantDb;
-use crate::jobs::testing::{hour, tenant, with_app};
+use crate::db::installations::NewInstallation;
+use crate::jobs::testing::{add_plugin, hour, tenant, with_app};
 
 async fn key(db: &TenantDb, role: Role) -> ApiKey {
     let key = ApiKey::random();
@@ -122,6 +123,39 @@ async fn a_tenant_has_so_many_keys_and_no_more() {
         assert!(revoked.expect("answered"));
         let (status, _) = call(&app, &last, &Method::POST, keys, new()).await;
         assert_eq!(status, StatusCode::CREATED);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_installations_and_no_more() {
+    with_app(hour(0).start(), |app| async move {
+        let acme = tenant(&app, "acme").await;
+        let writer = key(&acme, Role::Write).await;
+        add_plugin(&app, "webhook.wasm").await;
+        for at in 0..1000_u16 {
+            let mut id = [0; 10];
+            id[..2].copy_from_slice(&at.to_be_bytes());
+            let new = NewInstallation {
+                id: InstallationId::from_random(id),
+                name: format!("n{at}"),
+                plugin_id: "webhook".to_owned(),
+                kind: "channel".to_owned(),
+                pinned_digest: None,
+                settings: Map::new(),
+                secrets: Vec::new(),
+                grants: None,
+                is_enabled: false,
+                interval_ms: None,
+            };
+            let put = acme.put_installation(&new, hour(0).start()).await;
+            put.expect("put");
+        }
+        let new = json!({ "plugin": "webhook", "settings": { "url": "https://example.com/" } });
+        let path = "/api/v1/installations";
+        let (status, body) = call(&app, &writer, &Method::POST, path, Some(new)).await;
+        assert_eq!(status, StatusCode::CONFLICT);
+        assert_eq!(body["error"]["code"], "too_many_installations");
     })
     .await;
 }
