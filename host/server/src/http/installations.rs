@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use shoal_model::InstallationId;
-use shoal_model::grant::Kind;
+use shoal_model::grant::{Capability, Destination, Kind};
 use shoal_runtime::Manifest;
 
 use super::input::{Json, Path, Query};
@@ -180,24 +180,18 @@ async fn change(
     let row = found(&db, &id).await?;
     may_change(&caller, &row.kind)?;
     let manifest = newest_manifest(&app, &row.plugin_id).await?;
-    let mut settings = match change.settings {
-        Some(settings) => settings,
-        None => row.settings()?,
+    let present = app
+        .plugins
+        .opened_settings(&row)
+        .await
+        .map_err(|error| match error {
+            NotRunnable::Reason(reason) => ApiError::internal(reason),
+            NotRunnable::Db(error) => error.into(),
+        })?;
+    let settings = match change.settings {
+        Some(settings) => with_secrets_kept(settings, present, &row, &manifest)?,
+        None => present,
     };
-    for secret in db.installation_secrets(&row.id).await? {
-        if !settings.contains_key(&secret.name) {
-            let place = secret_place(row.tenant(), &row.id, &secret.name);
-            let text = app
-                .plugins
-                .secrets()
-                .open_sealed(&secret.sealed, &place)
-                .map_err(ApiError::internal)?;
-            settings.insert(
-                secret.name,
-                serde_json::from_str(&text).map_err(ApiError::internal)?,
-            );
-        }
-    }
     let present_grants = row
         .grants()?
         .map(|grants| grants.0.iter().map(ToString::to_string).collect());
@@ -295,6 +289,52 @@ async fn save(
     found(db, new.id.as_str()).await
 }
 
+/// New settings, with the present secrets that they leave out.
+///
+/// A secret stays only with the server that it was given for: who may change settings but does not know a secret must
+/// not be able to have it sent elsewhere, or without TLS.
+fn with_secrets_kept(
+    mut settings: Map<String, Value>,
+    mut present: Map<String, Value>,
+    row: &InstallationRow,
+    manifest: &Manifest,
+) -> Result<Map<String, Value>, ApiError> {
+    let shown = row.settings()?;
+    present.retain(|name, _| !shown.contains_key(name) && !settings.contains_key(name));
+    let kept: Vec<String> = present.keys().cloned().collect();
+    settings.extend(present);
+    let Some(secret) = kept.first() else {
+        return Ok(settings);
+    };
+    for name in destinations(manifest) {
+        if server(shown.get(&name)) != server(settings.get(&name)) && !kept.contains(&name) {
+            return Err(ApiError::bad_request(
+                "secret_needed",
+                format!("setting {name} names another server, so give the secret {secret} again"),
+            ));
+        }
+    }
+    Ok(settings)
+}
+
+/// The settings whose URLs say where an installation may connect to.
+fn destinations(manifest: &Manifest) -> Vec<String> {
+    let asked = manifest.asked();
+    let setting = |capability: &Capability| match capability {
+        Capability::Http(Destination::Setting(name))
+        | Capability::Net(Destination::Setting(name)) => Some(name.clone()),
+        _ => None,
+    };
+    asked.0.iter().filter_map(setting).collect()
+}
+
+/// Scheme, host and port of a URL.
+fn server(url: Option<&Value>) -> Option<(String, String)> {
+    let uri: http::Uri = url?.as_str()?.parse().ok()?;
+    let authority = uri.authority()?.as_str().to_ascii_lowercase();
+    Some((uri.scheme_str()?.to_owned(), authority))
+}
+
 /// What a tenant pays is not the tenant's to change.
 fn may_change(caller: &Caller, kind: &str) -> Result<(), ApiError> {
     match kind == Kind::BillingRule.as_str() {
@@ -303,8 +343,19 @@ fn may_change(caller: &Caller, kind: &str) -> Result<(), ApiError> {
     }
 }
 
+async fn check_beside_others(db: &TenantDb, wanted: &Wanted) -> Result<(), ApiError> {
+    let installations = db.installations().await?;
+    let is_new = installations.iter().all(|row| row.id != wanted.id.as_str());
+    if is_new && installations.len() >= INSTALLATIONS_MAX {
+        let message =
+            format!("there are {INSTALLATIONS_MAX} installations already; delete one first");
+        return Err(ApiError::conflict("too_many_installations", message));
+    }
+    check_only_rule(&installations, wanted)
+}
+
 /// A month is priced by one rule; the database refuses a second one too.
-async fn check_only_rule(db: &TenantDb, wanted: &Wanted) -> Result<(), ApiError> {
+fn check_only_rule(installations: &[InstallationRow], wanted: &Wanted) -> Result<(), ApiError> {
     let rule = Kind::BillingRule.as_str();
     if wanted.kind != rule || !wanted.is_enabled {
         return Ok(());
@@ -342,17 +393,6 @@ fn check_interval(interval_ms: Option<i64>) -> Result<(), ApiError> {
                 "invalid_interval",
                 format!(
                     "interval_ms is {ms}; it must be a multiple of {INTERVAL_MIN_MS} from {INTERVAL_MIN_MS} to {INTERVAL_MAX_MS}"
-async fn check_beside_others(db: &TenantDb, wanted: &Wanted) -> Result<(), ApiError> {
-    let installations = db.installations().await?;
-    let is_new = installations.iter().all(|row| row.id != wanted.id.as_str());
-    if is_new && installations.len() >= INSTALLATIONS_MAX {
-        let message =
-            format!("there are {INSTALLATIONS_MAX} installations already; delete one first");
-        return Err(ApiError::conflict("too_many_installations", message));
-    }
-    check_only_rule(&installations, wanted)
-}
-
                 ),
             ))
         }

@@ -159,3 +159,37 @@ async fn a_tenant_has_so_many_installations_and_no_more() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_secret_does_not_follow_to_another_server() {
+    with_app(hour(0).start(), |app| async move {
+        let writer = key(&tenant(&app, "acme").await, Role::Write).await;
+        add_plugin(&app, "http_check.wasm").await;
+        let settings = json!({ "url": "https://example.com/a", "token": "t" });
+        let new = json!({ "plugin": "http-check", "settings": settings });
+        let path = "/api/v1/installations";
+        let (status, made) = call(&app, &writer, &Method::POST, path, Some(new)).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+        let path = format!("{path}/{}", made["id"].as_str().expect("an id"));
+        for (settings, wanted) in [
+            (json!({ "url": "https://evil.example/a" }), 400),
+            (json!({ "url": "http://example.com/a" }), 400),
+            (json!({ "url": "https://example.com:8443/a" }), 400),
+            (json!({ "url": "https://EXAMPLE.com/b" }), 200),
+            (
+                json!({ "url": "https://other.example/", "token": "u" }),
+                200,
+            ),
+        ] {
+            let change = json!({ "settings": settings });
+            let (status, body) = call(&app, &writer, &Method::PATCH, &path, Some(change)).await;
+            assert_eq!(status.as_u16(), wanted, "{settings}: {body}");
+            if wanted == 400 {
+                assert_eq!(body["error"]["code"], "secret_needed");
+            }
+        }
+        let (_, shown) = call(&app, &writer, &Method::GET, &path, None).await;
+        assert_eq!(shown["settings"]["token"], json!({ "is_set": true }));
+    })
+    .await;
+}
