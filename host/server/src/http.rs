@@ -7,6 +7,7 @@ mod alerts;
 mod caller;
 pub(crate) mod connections;
 mod error;
+mod input;
 mod installations;
 mod jobs;
 mod keys;
@@ -100,3 +101,6 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .with_state(app)
 }
+
+#[cfg(test)]
+mod tests;

@@ -306,7 +306,7 @@ impl PluginRegistry {
     }
 
     /// The settings with their secrets.
-    async fn opened_settings(
+    pub(crate) async fn opened_settings(
         &self,
         row: &InstallationRow,
     ) -> Result<Map<String, Value>, NotRunnable> {

@@ -61,6 +61,9 @@ struct KeyAndTenant {
     last_used_at_ms: Option<i64>,
 }
 
+/// Revoked keys of one tenant that are kept, so that it can be seen what they were: the latest.
+const REVOKED_KEPT_MAX: i64 = 1000;
+
 impl System {
     /// Makes a tenant. Called by the operator's route and at the first start.
     ///
@@ -152,7 +155,15 @@ impl TenantDb {
         Ok(name.unwrap_or_default())
     }
 
-    /// Stores a new key.
+    /// How many of the tenant's keys are not revoked.
+    pub async fn valid_keys(&self) -> Result<i64, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_scalar(
+            "SELECT COUNT(*) FROM api_key WHERE tenant_id = $1 AND revoked_at_ms IS NULL",
+        ).bind(self.id().0).fetch_one(c).await?))
+    }
+
+    /// Stores a new key and forgets those that were revoked longest ago, beyond [`REVOKED_KEPT_MAX`].
     pub async fn add_key(
         &self,
         key: &ApiKey,
@@ -162,6 +173,15 @@ impl TenantDb {
     ) -> Result<(), DbError> {
         let mut tx = self.begin().await?;
         insert_key(&mut tx, self.id(), key, name, role, now).await?;
+        sql!(tx, c => sqlx::query(
+            "DELETE FROM api_key
+             WHERE tenant_id = $1 AND id IN (
+                 SELECT id
+                 FROM api_key
+                 WHERE tenant_id = $1 AND revoked_at_ms IS NOT NULL
+                 ORDER BY revoked_at_ms DESC, id
+                 LIMIT 1000 OFFSET $2)",
+        ).bind(self.id().0).bind(REVOKED_KEPT_MAX).execute(c).await?.rows_affected());
         tx.commit().await
     }
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::routing::{get, post};
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::caller::Json;
+use super::input::{Json, Path, Query};
 use super::{ApiError, Caller, Route};
 use crate::app::App;
 use crate::auth::Role;
@@ -235,12 +235,6 @@ fn limit(limit: Option<i64>) -> Result<i64, ApiError> {
 
 fn reason(reason: &str) -> Result<&str, ApiError> {
     let length = reason.trim().chars().count();
-    if reason.contains('\0') {
-        return Err(ApiError::bad_request(
-            "invalid_reason",
-            "reason must not have NUL characters; leave them out",
-        ));
-    }
     if (1..=REASON_MAX_CHARS).contains(&length) {
         return Ok(reason.trim());
     }

@@ -4,9 +4,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::FromRequestParts;
 use http::request::Parts;
-use serde::de::DeserializeOwned;
 
 use super::ApiError;
 use crate::app::App;
@@ -84,24 +83,5 @@ impl FromRequestParts<Arc<App>> for Caller {
         }
         let Authenticated { tenant, role, .. } = found;
         Ok(Caller { tenant, role, db })
-    }
-}
-
-/// A JSON body. Unknown fields and wrong types are errors that name their place.
-pub(super) struct Json<T>(pub T);
-
-impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Json<T>, ApiError> {
-        let bytes = bytes::Bytes::from_request(request, app)
-            .await
-            .map_err(|error| ApiError::bad_request("unreadable_body", error.body_text()))?;
-        serde_json::from_slice(&bytes).map(Json).map_err(|error| {
-            ApiError::bad_request(
-                "invalid_body",
-                format!("the body is not as expected: {error}"),
-            )
-        })
     }
 }

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::routing::{delete, get, patch, post};
 use http::{Method, StatusCode};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use shoal_model::InstallationId;
-use shoal_model::grant::Kind;
+use shoal_model::grant::{Capability, Destination, Kind};
 use shoal_runtime::Manifest;
 
-use super::caller::Json;
+use super::input::{Json, Path, Query};
 use super::plugins::parse_grants;
 use super::{ApiError, Caller, Route};
 use crate::app::App;
@@ -70,7 +70,7 @@ const INTERVAL_MIN_MS: i64 = 10_000;
 /// A day.
 const INTERVAL_MAX_MS: i64 = 86_400_000;
 const NAME_MAX_CHARS: usize = 100;
-/// Installations of one tenant: each takes memory in every process, and those of a kind are looked through by its engine.
+/// Installations of one tenant: each is held in memory ready to run, and looked at in every run of the checks.
 const INSTALLATIONS_MAX: usize = 1000;
 
 /// For which tenant an operator acts.
@@ -160,7 +160,6 @@ async fn create(
     let db = caller.acting_for(&app, of.tenant).await?;
     let manifest = newest_manifest(&app, &new.plugin).await?;
     may_change(&caller, manifest.kind.as_str())?;
-    room_for_another(db.installations().await?.len())?;
     let is_check = manifest.kind == Kind::Check;
     let wanted = Wanted {
         id: InstallationId::random(),
@@ -199,24 +198,18 @@ async fn change(
         return Ok(axum::Json(show_row(&app, &db, &row).await?));
     }
     let manifest = newest_manifest(&app, &row.plugin_id).await?;
-    let mut settings = match change.settings {
-        Some(settings) => settings,
-        None => row.settings()?,
+    let present = app
+        .plugins
+        .opened_settings(&row)
+        .await
+        .map_err(|error| match error {
+            NotRunnable::Reason(reason) => ApiError::internal(reason),
+            NotRunnable::Db(error) => error.into(),
+        })?;
+    let settings = match change.settings {
+        Some(settings) => with_secrets_kept(settings, present, &row, &manifest)?,
+        None => present,
     };
-    for secret in db.installation_secrets(&row.id).await? {
-        if !settings.contains_key(&secret.name) {
-            let place = secret_place(row.tenant(), &row.id, &secret.name);
-            let text = app
-                .plugins
-                .secrets()
-                .open_sealed(&secret.sealed, &place)
-                .map_err(ApiError::internal)?;
-            settings.insert(
-                secret.name,
-                serde_json::from_str(&text).map_err(ApiError::internal)?,
-            );
-        }
-    }
     let present_grants = row
         .grants()?
         .map(|grants| grants.0.iter().map(ToString::to_string).collect());
@@ -272,7 +265,7 @@ async fn save(
 ) -> Result<InstallationRow, ApiError> {
     check_name(&wanted.name)?;
     check_interval(wanted.interval_ms)?;
-    check_only_rule(db, &wanted).await?;
+    check_beside_others(db, &wanted).await?;
     let grants = wanted.grants.as_deref().map(parse_grants).transpose()?;
     let (settings, secrets) = manifest.settings.split(wanted.settings.clone());
     let seal = |(name, value): (String, Value)| {
@@ -329,14 +322,50 @@ fn error_of(running: &Arc<Running>) -> Option<String> {
     ))
 }
 
-fn room_for_another(present: usize) -> Result<(), ApiError> {
-    if present < INSTALLATIONS_MAX {
-        return Ok(());
+/// New settings, with the present secrets that they leave out.
+///
+/// A secret stays only with the server that it was given for: who may change settings but does not know a secret must
+/// not be able to have it sent elsewhere, or without TLS.
+fn with_secrets_kept(
+    mut settings: Map<String, Value>,
+    mut present: Map<String, Value>,
+    row: &InstallationRow,
+    manifest: &Manifest,
+) -> Result<Map<String, Value>, ApiError> {
+    let shown = row.settings()?;
+    present.retain(|name, _| !shown.contains_key(name) && !settings.contains_key(name));
+    let kept: Vec<String> = present.keys().cloned().collect();
+    settings.extend(present);
+    let Some(secret) = kept.first() else {
+        return Ok(settings);
+    };
+    for name in destinations(manifest) {
+        if server(shown.get(&name)) != server(settings.get(&name)) && !kept.contains(&name) {
+            return Err(ApiError::bad_request(
+                "secret_needed",
+                format!("setting {name} names another server, so give the secret {secret} again"),
+            ));
+        }
     }
-    let message = format!(
-        "there are {present} installations, and at most {INSTALLATIONS_MAX} are allowed; delete one first"
-    );
-    Err(ApiError::conflict("too_many_installations", message))
+    Ok(settings)
+}
+
+/// The settings whose URLs say where an installation may connect to.
+fn destinations(manifest: &Manifest) -> Vec<String> {
+    let asked = manifest.asked();
+    let setting = |capability: &Capability| match capability {
+        Capability::Http(Destination::Setting(name))
+        | Capability::Net(Destination::Setting(name)) => Some(name.clone()),
+        _ => None,
+    };
+    asked.0.iter().filter_map(setting).collect()
+}
+
+/// Scheme, host and port of a URL.
+fn server(url: Option<&Value>) -> Option<(String, String)> {
+    let uri: http::Uri = url?.as_str()?.parse().ok()?;
+    let authority = uri.authority()?.as_str().to_ascii_lowercase();
+    Some((uri.scheme_str()?.to_owned(), authority))
 }
 
 /// What a tenant pays is not the tenant's to change.
@@ -347,13 +376,31 @@ fn may_change(caller: &Caller, kind: &str) -> Result<(), ApiError> {
     }
 }
 
+async fn check_beside_others(db: &TenantDb, wanted: &Wanted) -> Result<(), ApiError> {
+    let installations = db.installations().await?;
+    let is_new = installations.iter().all(|row| row.id != wanted.id.as_str());
+    if is_new {
+        room_for_another(installations.len())?;
+    }
+    check_only_rule(&installations, wanted)
+}
+
+fn room_for_another(present: usize) -> Result<(), ApiError> {
+    if present < INSTALLATIONS_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "there are {present} installations, and at most {INSTALLATIONS_MAX} are allowed; delete one first"
+    );
+    Err(ApiError::conflict("too_many_installations", message))
+}
+
 /// A month is priced by one rule; the database refuses a second one too.
-async fn check_only_rule(db: &TenantDb, wanted: &Wanted) -> Result<(), ApiError> {
+fn check_only_rule(installations: &[InstallationRow], wanted: &Wanted) -> Result<(), ApiError> {
     let rule = Kind::BillingRule.as_str();
     if wanted.kind != rule || !wanted.is_enabled {
         return Ok(());
     }
-    let installations = db.installations().await?;
     let other = installations
         .iter()
         .find(|row| row.kind == rule && row.is_enabled == 1 && row.id != wanted.id.as_str());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shoal_model::Timestamp;
 
+use super::input::{Path, Query};
 use super::{ApiError, Caller, Route};
 use crate::app::App;
 use crate::auth::Role;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::{delete, get, post};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::caller::Json;
+use super::input::{Json, Path};
 use super::{ApiError, Caller, Route};
 use crate::app::App;
 use crate::auth::{ApiKey, Role};
@@ -40,6 +40,10 @@ pub(super) fn routes() -> Vec<Route> {
         ),
     ]
 }
+
+const NAME_MAX_CHARS: usize = 100;
+/// Keys of one tenant that are not revoked: one for each of many machines.
+const KEYS_MAX: i64 = 1000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,6 +104,17 @@ async fn create(
             "a key cannot make one that allows more than itself",
         ));
     }
+    let length = new.name.chars().count();
+    if length > NAME_MAX_CHARS {
+        return Err(ApiError::bad_request(
+            "invalid_name",
+            format!("a name has {NAME_MAX_CHARS} characters at most; this one has {length}"),
+        ));
+    }
+    if db.valid_keys().await? >= KEYS_MAX {
+        let message = format!("there are {KEYS_MAX} keys already; revoke one first");
+        return Err(ApiError::conflict("too_many_keys", message));
+    }
     let key = ApiKey::random();
     db.add_key(&key, &new.name, role, app.clock.now()).await?;
     let shown = json!({ "id": key.id.as_str(), "role": role.as_str(), "name": new.name, "key": key.reveal() });
@@ -113,7 +128,15 @@ async fn revoke(
 ) -> Result<StatusCode, ApiError> {
     caller.must_be(Role::Write)?;
     let (tenant, db) = caller.tenant_named(&app, &tenant).await?;
-    if db.revoke_key(&id, app.clock.now()).await? {
+    let keys = db.keys().await?;
+    if let Some(key) = keys.iter().find(|key| key.id == id) {
+        let role: Role = key.role.parse().map_err(ApiError::internal)?;
+        if role > caller.role {
+            return Err(ApiError::forbidden(
+                "a key cannot revoke one that allows more than itself",
+            ));
+        }
+        db.revoke_key(&id, app.clock.now()).await?;
         return Ok(StatusCode::NO_CONTENT);
     }
     let id: String = id.chars().take(100).collect();

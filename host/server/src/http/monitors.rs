@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::routing::{delete, get, post, put};
 use http::{Method, StatusCode};
 use serde::{Deserialize, Deserializer};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use shoal_model::MonitorId;
 use shoal_model::alert::{Comparison, Rule, Severity, Thresholds};
 
-use super::caller::Json;
+use super::input::{Json, Path, Query};
 use super::{ApiError, Caller, Route};
 use crate::app::App;
 use crate::auth::Role;
@@ -238,12 +238,6 @@ fn parsed(wanted: Wanted) -> Result<Definition, ApiError> {
     let memo = wanted.memo.unwrap_or_default();
     check_length("name", &wanted.name, 1, NAME_MAX_CHARS)?;
     check_length("memo", &memo, 0, MEMO_MAX_CHARS)?;
-    let texts = [&wanted.name, &wanted.query, &memo];
-    if texts.into_iter().any(|text| text.contains('\0')) {
-        return Err(invalid(
-            "name, query and memo must not have NUL characters; leave them out".to_owned(),
-        ));
-    }
     let comparison = monitors::comparison(&wanted.comparison).ok_or_else(|| {
         let given: String = wanted.comparison.chars().take(100).collect();
         invalid(format!(
@@ -417,7 +411,6 @@ mod tests {
         );
         refused(with("comparison", ">".into()), "comparison is");
         refused(with("missing", "gone".into()), "missing is");
-        refused(with("memo", "a\0b".into()), "NUL");
         refused(with("max_attempts", 0.into()), "max_attempts is 0");
         refused(with("max_attempts", 11.into()), "max_attempts is 11");
         refused(with("comparison", "below".into()), "would hide");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use shoal_model::grant::{Capability, Grants};
 use shoal_runtime::{COMPONENT_MAX_BYTES, Manifest};
 
-use super::caller::Json;
+use super::input::{Json, Path};
 use super::{ApiError, Caller, Route};
 use crate::app::App;
 use crate::auth::Role;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::routing::get;
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::input::Query;
 use super::usage::{parsed_month, tenant_of};
 use super::{ApiError, Caller, Route};
 use crate::app::App;

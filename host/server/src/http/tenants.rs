@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::caller::Json;
+use super::input::Json;
 use super::{ApiError, Caller, Route};
 use crate::app::App;
 use crate::auth::Role;
@@ -34,6 +34,8 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
+const NAME_MAX_CHARS: usize = 200;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewTenant {
@@ -57,6 +59,13 @@ async fn create(
     caller.must_be(Role::Operator)?;
     let key = tenant_key(&new.key)?;
     let name = new.name.unwrap_or_else(|| key.to_owned());
+    let length = name.chars().count();
+    if !(1..=NAME_MAX_CHARS).contains(&length) {
+        return Err(ApiError::bad_request(
+            "invalid_name",
+            format!("a name has 1 to {NAME_MAX_CHARS} characters; this one has {length}"),
+        ));
+    }
     match app
         .db
         .system()

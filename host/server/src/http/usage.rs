@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::routing::get;
 use http::Method;
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use shoal_model::id::InvalidId;
 use shoal_model::time::{Hour, Month};
 use shoal_model::usage::{Meter, MonthUsage};
 
+use super::input::Query;
 use super::{ApiError, Caller, Route};
 use crate::app::App;
 use crate::auth::Role;

@@ -26,6 +26,8 @@ const LABELS_MAX: usize = 100;
 const LABEL_NAME_MAX_BYTES: usize = 1024;
 /// Bytes of a label's value.
 const LABEL_VALUE_MAX_BYTES: usize = 4096;
+/// Bytes of the name of whose usage a series is: it is a key in the database, where PostgreSQL takes 2,700 at most.
+const OWNER_MAX_BYTES: usize = 500;
 /// Buckets of one histogram point; each becomes a series. Exponential histograms have 320 by default.
 const BUCKETS_MAX: usize = 1000;
 /// Streams that are refused by name; the others of a batch are only counted. As many as a receiver is told.
@@ -467,6 +469,7 @@ fn identity(
 ) -> Result<(Labels, SeriesFacts), String> {
     let columns = &metrics.series;
     let row = series as usize;
+    check_size(metrics, row)?;
     let (raw_name, unit) = (
         metrics.symbol(columns.names[row]),
         metrics.symbol(columns.units[row]),
@@ -509,37 +512,85 @@ fn identity(
     }
     for label in &labels {
         if label.name.len() > LABEL_NAME_MAX_BYTES || label.value.len() > LABEL_VALUE_MAX_BYTES {
-            let short: String = label.name.chars().take(60).collect();
-            return Err(format!(
-                "metric {shown:?} has a label {short:?} of {} bytes with a value of {} bytes; at most \
-                 {LABEL_NAME_MAX_BYTES} and {LABEL_VALUE_MAX_BYTES} are taken",
-                label.name.len(),
-                label.value.len()
-            ));
+            return Err(too_long(&shown, &label.name, &label.value));
         }
     }
     let facts = SeriesFacts {
         kind,
         unit: Arc::from(unit),
-        owner: owner(of_resource),
+        owner: owner(of_resource).map_err(|why| format!("metric {shown:?} {why}"))?,
     };
     Ok((Labels::from_labels(labels), facts))
 }
 
-/// Whose usage a series is: a container's, a host's or a service's.
-fn owner<'a>(resource: impl Fn(&str) -> &'a str) -> Owner {
-    let first = |keys: &[&str]| {
-        keys.iter()
-            .map(|key| resource(key))
-            .find(|value| !value.is_empty())
-    };
-    if let Some(container) = first(&["container.id", "k8s.pod.uid"]) {
-        Owner::MicroHost(container.to_owned())
-    } else if let Some(host) = first(&["host.id", "host.name"]) {
-        Owner::StandardHost(host.to_owned())
-    } else {
-        Owner::Service(resource("service.name").to_owned())
+/// Refuses what is too large before anything of it is copied: a million series may share one enormous attribute.
+fn check_size(metrics: &ValidMetrics, row: usize) -> Result<(), String> {
+    let columns = &metrics.series;
+    let (name, unit) = (
+        metrics.symbol(columns.names[row]),
+        metrics.symbol(columns.units[row]),
+    );
+    let shown = || -> String { name.chars().take(200).collect() };
+    if name.len() > LABEL_VALUE_MAX_BYTES || unit.len() > LABEL_NAME_MAX_BYTES {
+        return Err(format!(
+            "metric {:?} has a name of {} bytes and a unit of {} bytes; at most {LABEL_VALUE_MAX_BYTES} and \
+             {LABEL_NAME_MAX_BYTES} are taken",
+            shown(),
+            name.len(),
+            unit.len()
+        ));
     }
+    let sets = [
+        columns.resources[row],
+        columns.scopes[row],
+        columns.attributes[row],
+    ];
+    let attributes: usize = sets.map(|set| metrics.set_symbols(set).len()).iter().sum();
+    if attributes > LABELS_MAX {
+        return Err(format!(
+            "metric {:?} has {attributes} attributes; at most {LABELS_MAX} are taken",
+            shown()
+        ));
+    }
+    for (key, value) in sets.into_iter().flat_map(|set| metrics.set(set)) {
+        if key.len() > LABEL_NAME_MAX_BYTES || value.len() > LABEL_VALUE_MAX_BYTES {
+            return Err(too_long(&shown(), key, value));
+        }
+    }
+    Ok(())
+}
+
+fn too_long(metric: &str, name: &str, value: &str) -> String {
+    let short: String = name.chars().take(60).collect();
+    format!(
+        "metric {metric:?} has a label {short:?} of {} bytes with a value of {} bytes; at most \
+         {LABEL_NAME_MAX_BYTES} and {LABEL_VALUE_MAX_BYTES} are taken",
+        name.len(),
+        value.len()
+    )
+}
+
+/// Whose usage a series is: a container's, a host's or a service's.
+fn owner<'a>(resource: impl Fn(&str) -> &'a str) -> Result<Owner, String> {
+    const CONTAINER: [&str; 2] = ["container.id", "k8s.pod.uid"];
+    const HOST: [&str; 2] = ["host.id", "host.name"];
+    let is_named = |key: &&str| !resource(key).is_empty();
+    let (key, kind): (&str, fn(String) -> Owner) =
+        if let Some(key) = CONTAINER.into_iter().find(is_named) {
+            (key, Owner::MicroHost)
+        } else if let Some(key) = HOST.into_iter().find(is_named) {
+            (key, Owner::StandardHost)
+        } else {
+            ("service.name", Owner::Service)
+        };
+    let name = resource(key);
+    if name.len() > OWNER_MAX_BYTES || name.contains('\0') {
+        return Err(format!(
+            "has a resource whose {key} has {} bytes; at most {OWNER_MAX_BYTES} without NUL are taken",
+            name.len()
+        ));
+    }
+    Ok(kind(name.to_owned()))
 }
 
 fn push(labels: &mut Vec<Label>, name: &str, value: &str) {

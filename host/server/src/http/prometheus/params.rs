@@ -34,6 +34,11 @@ impl FromRequest<Arc<App>> for Params {
                 .map_err(|error| PrometheusError::bad_data(error.body_text()))?;
             all.extend(pairs(&body));
         }
+        if let Some((name, _)) = all.iter().find(|(_, value)| value.contains('\0')) {
+            return Err(PrometheusError::bad_data(format!(
+                "the parameter {name} has a NUL character; leave it out"
+            )));
+        }
         Ok(Params(all))
     }
 }

@@ -189,6 +189,45 @@ fn a_point_without_a_time_and_a_series_over_a_limit_are_refused_by_name() {
     );
 }
 
+#[track_caller]
+fn refused(metrics: Metrics, words: &str) {
+    let metrics = with_number(metrics, 1, 1.0);
+    let flat = Register::default().flatten(&metrics, &Streams::default());
+    assert_eq!((flat.accepted_points, flat.refused_points), (0, 1));
+    let reason = &flat.refused[0].reason;
+    assert!(reason.contains(words), "{reason}");
+}
+
+/// Joining names that come out equal takes time by the square of their number: half a minute for this set.
+#[test]
+fn a_giant_set_of_attributes_is_refused_before_it_is_looked_through() {
+    let names: Vec<String> = (0..100_000).map(|at| format!("k{at}")).collect();
+    let giant: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+    let metrics = stream("m", "", MetricKind::Gauge, &[], &giant);
+    refused(metrics, "100001 attributes; at most 100");
+    let long = "n".repeat(LABEL_VALUE_MAX_BYTES + 1);
+    let metrics = stream(&long, "", MetricKind::Gauge, &[], &[]);
+    refused(metrics, "a name of 4097 bytes");
+    let metrics = stream("m", &long, MetricKind::Gauge, &[], &[]);
+    refused(metrics, "a unit of 4097 bytes");
+}
+
+/// Usage of all tenants goes to the database together, so what it refuses must not get that far.
+#[test]
+fn an_owner_that_the_database_could_not_keep_is_refused() {
+    let long = "h".repeat(OWNER_MAX_BYTES + 1);
+    for (key, value, words) in [
+        ("host.name", "a\0b", "host.name has 3 bytes"),
+        ("container.id", &*long, "container.id has 501 bytes"),
+        ("service.name", &*long, "service.name has 501 bytes"),
+    ] {
+        refused(
+            stream("m", "", MetricKind::Gauge, &[(key, value)], &[]),
+            words,
+        );
+    }
+}
+
 /// One histogram point with these columns.
 fn histogram(kind: MetricKind, change: impl FnOnce(&mut HistogramColumns)) -> ValidMetrics {
     let mut metrics = stream("latency", "s", kind, &[], &[]);
