@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod cli;
 mod hostile;
 mod hot_change;
 mod isolation;

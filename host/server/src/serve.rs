@@ -38,6 +38,10 @@ use crate::{jobs, notify};
 
 /// How long requests and background work may take to end.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
+/// Open files that the process asks the system for; shells give 1,024.
+const FILES_WANTED: u64 = 16_384;
+/// What 2,000 connections on three ports, the requests of plugins, the database and the segments need.
+const FILES_NEEDED: u64 = 4_096;
 /// The file with the first operator key, in the data folder.
 pub const OPERATOR_KEY_FILE: &str = "operator.key";
 /// The file with the addresses that the server listens on, in the data folder.
@@ -51,6 +55,7 @@ pub async fn run(config: Config) -> Result<()> {
     std::fs::create_dir_all(&config.data)
         .with_context(|| format!("cannot make the data folder {}", config.data.display()))?;
     let _lock = lock(&config.data)?;
+    raise_file_limit();
     let clock = Clock::system_ahead(config.clock_ahead);
     let db = Db::open(&config.database_url).await?;
     bootstrap(&db, &config.data, clock.now()).await?;
@@ -189,6 +194,18 @@ impl Addresses {
         std::fs::write(&new, text)
             .and_then(|()| std::fs::rename(&new, &path))
             .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+fn raise_file_limit() {
+    match rlimit::increase_nofile_limit(FILES_WANTED) {
+        Ok(max) if max >= FILES_NEEDED => {}
+        Ok(max) => tracing::warn!(
+            max,
+            needed = FILES_NEEDED,
+            "the system allows few open files; raise the limit (LimitNOFILE in systemd, ulimit -n in a shell)"
+        ),
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
     }
 }
 

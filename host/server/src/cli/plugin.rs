@@ -50,6 +50,10 @@ pub(super) enum PluginCommand {
         /// A setting as NAME=VALUE; VALUE is JSON, or else text. May be given several times.
         #[arg(long = "set", value_name = "NAME=VALUE")]
         settings: Vec<String>,
+        /// A setting as the text of a file, or of standard input when FILE is -: keeps a secret out of the list of
+        /// processes. May be given several times.
+        #[arg(long = "set-file", value_name = "NAME=FILE")]
+        files: Vec<String>,
         /// Grant only this capability; may be given several times [default: all that is approved].
         #[arg(long = "grant")]
         grants: Vec<String>,
@@ -82,7 +86,12 @@ pub(super) async fn run(server: &Server, command: PluginCommand, output: Output)
                 "version": inspection.manifest.version.to_string(),
                 "kind": inspection.kind.to_string(),
                 "digest": inspection.digest.to_string(),
+                "title": inspection.manifest.title,
+                "description": inspection.manifest.description,
                 "size_bytes": inspection.size_bytes,
+                "endpoints": inspection.manifest.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "settings": inspection.manifest.settings.json(),
+                "example": inspection.manifest.example,
                 "asked": inspection.manifest.asked().0.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "imports": inspection.imports,
                 "exports": inspection.exports,
@@ -137,10 +146,13 @@ pub(super) async fn run(server: &Server, command: PluginCommand, output: Output)
             tenant,
             name,
             settings,
+            files,
             grants,
             interval_ms,
         } => {
-            let mut body = json!({ "plugin": plugin, "settings": pairs(&settings)? });
+            let mut settings = pairs(&settings)?;
+            settings.extend(from_files(&files)?);
+            let mut body = json!({ "plugin": plugin, "settings": settings });
             if let Some(name) = name {
                 body["name"] = name.into();
             }
@@ -205,6 +217,23 @@ async fn added_last(client: &Client, plugin: &str) -> Result<String> {
         Some(version) => Ok(text(&version["digest"])),
         None => bail!("there is no plugin {plugin:?}; add it with: shoal plugin add FILE"),
     }
+}
+
+/// `token=secret.txt` as an object: the texts of the files, without the line end that editors leave.
+fn from_files(files: &[String]) -> Result<Map<String, Value>> {
+    let pair = |text: &String| {
+        let (name, file) = text
+            .split_once('=')
+            .with_context(|| format!("{text:?} is not NAME=FILE"))?;
+        let content = match file {
+            "-" => std::io::read_to_string(std::io::stdin()),
+            file => std::fs::read_to_string(file),
+        };
+        let content = content.with_context(|| format!("cannot read setting {name} from {file}"))?;
+        let content = content.trim_end_matches(['\r', '\n']);
+        Ok((name.to_owned(), Value::from(content)))
+    };
+    files.iter().map(pair).collect()
 }
 
 /// `a=1`, `b=text` as an object.

@@ -1,0 +1,127 @@
+//! The command line as scripts use it: exit codes, JSON on standard output, errors on standard error.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::support::{Server, each_database};
+
+/// Runs `shoal` with the operator's key of a server.
+fn shoal(server: &Server, arguments: &[&str]) -> Output {
+    let address = server.address("http").expect("it listens");
+    run(&address, &server.data(), arguments)
+}
+
+fn run(address: &str, data: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shoal"));
+    for variable in ["SHOAL_KEY", "SHOAL_SERVER", "SHOAL_DATA"] {
+        command.env_remove(variable);
+    }
+    command
+        .args(arguments)
+        .args(["--server", address, "--data-folder"])
+        .arg(data)
+        .output()
+        .expect("the binary starts")
+}
+
+#[track_caller]
+fn expect_code(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+}
+
+#[track_caller]
+fn json(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(bytes)))
+}
+
+#[tokio::test]
+async fn what_was_done_ends_with_0_and_is_json_when_asked_for() {
+    each_database(async |server| {
+        let made = shoal(server, &["tenant", "create", "acme", "--json"]);
+        expect_code(&made, 0);
+        assert_eq!(json(&made.stdout)["key"], "acme");
+        let key = shoal(server, &["key", "create", "--tenant", "acme", "--json"]);
+        expect_code(&key, 0);
+        assert_eq!(json(&key.stdout)["role"], "write");
+        for (list, member) in [
+            (&["tenant", "list", "--json"][..], "tenants"),
+            (&["plugin", "list", "--json"], "versions"),
+            (&["job", "list", "--json"], "jobs"),
+        ] {
+            let listed = shoal(server, list);
+            expect_code(&listed, 0);
+            assert!(json(&listed.stdout)[member].is_array(), "{listed:?}");
+        }
+        let asked = shoal(server, &["query", "1 + 1", "--json"]);
+        expect_code(&asked, 0);
+        assert_eq!(json(&asked.stdout)["data"]["result"][1], "2");
+        let ran = shoal(server, &["job", "run", "delete-expired", "--json"]);
+        expect_code(&ran, 0);
+        assert_eq!(json(&ran.stdout)["status"], "done");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_did_not_work_ends_with_1_and_says_why_on_standard_error() {
+    each_database(async |server| {
+        let refused = shoal(server, &["tenant", "create", "Acme!", "--json"]);
+        expect_code(&refused, 1);
+        assert!(refused.stdout.is_empty(), "{refused:?}");
+        let message = json(&refused.stderr)["error"]["message"].to_string();
+        assert!(message.contains("Acme!"), "{message}");
+        let refused = shoal(server, &["plugin", "enable", "nothing", "--tenant", "acme"]);
+        expect_code(&refused, 1);
+        assert!(!refused.stderr.is_empty(), "{refused:?}");
+    })
+    .await;
+}
+
+#[test]
+fn a_server_that_is_not_there_and_a_line_that_makes_no_sense_are_told_apart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("operator.key"), "no key").expect("written");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("bound"));
+    drop(listener);
+    let absent = run(&address, folder.path(), &["tenant", "list"]);
+    expect_code(&absent, 1);
+    let said = String::from_utf8_lossy(&absent.stderr).into_owned();
+    assert!(said.contains(&address), "{said}");
+    let nonsense = run(&address, folder.path(), &["tenant", "invent"]);
+    expect_code(&nonsense, 2);
+}
+
+#[tokio::test]
+async fn a_secret_comes_from_a_file() {
+    each_database(async |server| {
+        server.tenant("acme").await;
+        server.approve("webhook").await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("token");
+        std::fs::write(&file, "hush-hush\n").expect("written");
+        let token = format!("token={}", file.display());
+        let enabled = shoal(
+            server,
+            &[
+                "plugin",
+                "enable",
+                "webhook",
+                "--tenant",
+                "acme",
+                "--json",
+                "--set",
+                "url=http://127.0.0.1:9/",
+                "--set-file",
+                &token,
+            ],
+        );
+        expect_code(&enabled, 0);
+        assert_eq!(json(&enabled.stdout)["settings"]["token"]["is_set"], true);
+        assert!(!String::from_utf8_lossy(&enabled.stdout).contains("hush"));
+    })
+    .await;
+}
