@@ -24,10 +24,19 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// Cargo as the one that runs us, in the repository's top folder.
+///
+/// What cargo told this program of its own package is taken away: build scripts (ring's) look at these variables, and
+/// would make a build by us and one by hand undo each other.
 pub(crate) fn cargo() -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 
