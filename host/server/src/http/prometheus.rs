@@ -8,15 +8,17 @@ mod params;
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{FromRequest, FromRequestParts as _, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::Method;
 use serde_json::json;
 
+use super::input::Path;
 use super::{Caller, Route};
 use crate::app::App;
 use crate::auth::Role;
+use crate::db::TenantDb;
 use answer::PrometheusError;
 use params::Params;
 
@@ -66,14 +68,29 @@ pub(super) fn routes() -> Vec<Route> {
     routes
 }
 
+/// Whose data is asked for, and what is asked.
+struct Asked {
+    db: TenantDb,
+    params: Params,
+}
+
+impl FromRequest<Arc<App>> for Asked {
+    type Rejection = PrometheusError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Asked, PrometheusError> {
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, app).await?;
+        let params = Params::from_request(Request::from_parts(parts, body), app).await?;
+        let tenant = params.get("tenant").map(str::to_owned);
+        let db = caller.acting_for(app, tenant).await?;
+        Ok(Asked { db, params })
+    }
+}
+
 async fn instant(
     State(app): State<Arc<App>>,
-    caller: Caller,
-    params: Params,
+    Asked { db, params }: Asked,
 ) -> Result<Response, PrometheusError> {
-    let db = caller
-        .acting_for(&app, params.get("tenant").map(str::to_owned))
-        .await?;
     let at = params.time("time")?.unwrap_or_else(|| app.clock.now());
     let timeout = params.duration("timeout")?;
     let query = params.required("query")?;
@@ -83,12 +100,8 @@ async fn instant(
 
 async fn range(
     State(app): State<Arc<App>>,
-    caller: Caller,
-    params: Params,
+    Asked { db, params }: Asked,
 ) -> Result<Response, PrometheusError> {
-    let db = caller
-        .acting_for(&app, params.get("tenant").map(str::to_owned))
-        .await?;
     let grid = params.grid()?;
     let timeout = params.duration("timeout")?;
     let query = params.required("query")?;
@@ -98,12 +111,8 @@ async fn range(
 
 async fn series(
     State(app): State<Arc<App>>,
-    caller: Caller,
-    params: Params,
+    Asked { db, params }: Asked,
 ) -> Result<Response, PrometheusError> {
-    let db = caller
-        .acting_for(&app, params.get("tenant").map(str::to_owned))
-        .await?;
     let selection = params.selection(app.clock.now())?;
     if selection.selectors.is_empty() {
         return Err(PrometheusError::bad_data(
@@ -116,12 +125,8 @@ async fn series(
 
 async fn labels(
     State(app): State<Arc<App>>,
-    caller: Caller,
-    params: Params,
+    Asked { db, params }: Asked,
 ) -> Result<Response, PrometheusError> {
-    let db = caller
-        .acting_for(&app, params.get("tenant").map(str::to_owned))
-        .await?;
     let selection = params.selection(app.clock.now())?;
     let names = app.queries.label_names(db.id(), selection).await?;
     Ok(answer::success(json!(names)))
@@ -129,13 +134,9 @@ async fn labels(
 
 async fn label_values(
     State(app): State<Arc<App>>,
-    caller: Caller,
     Path(name): Path<String>,
-    params: Params,
+    Asked { db, params }: Asked,
 ) -> Result<Response, PrometheusError> {
-    let db = caller
-        .acting_for(&app, params.get("tenant").map(str::to_owned))
-        .await?;
     let selection = params.selection(app.clock.now())?;
     let values = app.queries.label_values(db.id(), &name, selection).await?;
     Ok(answer::success(json!(values)))
@@ -143,12 +144,8 @@ async fn label_values(
 
 async fn metadata(
     State(app): State<Arc<App>>,
-    caller: Caller,
-    params: Params,
+    Asked { db, params }: Asked,
 ) -> Result<Response, PrometheusError> {
-    let db = caller
-        .acting_for(&app, params.get("tenant").map(str::to_owned))
-        .await?;
     let limit = params.limit()?;
     let only = params.get("metric").map(str::to_owned);
     let found = app.queries.metadata(db.id(), only, limit).await?;
