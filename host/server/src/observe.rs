@@ -16,6 +16,7 @@ use shoal_runtime::{Call, CallError, Installed, RuntimeStats};
 use shoal_store::StoreStats;
 
 use crate::app::App;
+use crate::db::tenants::Tenant;
 use crate::task::Stop;
 use crate::telemetry::OwnSample;
 
@@ -30,6 +31,8 @@ const SERIES_MAX: usize = 50_000;
 #[derive(Default)]
 pub struct Observe {
     series: Mutex<HashMap<Key, Value>>,
+    /// The keys of tenants by their numbers: what is counted by number is shown by key.
+    tenants: Mutex<HashMap<String, Arc<str>>>,
 }
 
 #[derive(PartialEq, Eq, Hash, Clone)]
@@ -178,16 +181,35 @@ impl Observe {
         series.insert(key, first);
     }
 
+    /// Learns the keys by which tenants are shown; one that is not known is shown by its number.
+    pub fn name_tenants(&self, tenants: &[Tenant]) {
+        let named = tenants
+            .iter()
+            .map(|tenant| (tenant.id.to_string(), Arc::from(tenant.key.as_str())));
+        *self.tenants.lock() = named.collect();
+    }
+
     /// The present values as samples of one time.
     pub fn samples(&self, at: Timestamp) -> Vec<OwnSample> {
-        let series = self.series.lock();
+        let (tenants, series) = (self.tenants.lock(), self.series.lock());
+        let shown = |name: &str, value: &Arc<str>| match name {
+            "tenant" => tenants.get(&**value).unwrap_or(value).clone(),
+            _ => value.clone(),
+        };
         let samples = series.iter().map(|(key, value)| {
-            let labels = key.labels.iter().map(|(name, value)| (*name, &**value));
+            let labels = key
+                .labels
+                .iter()
+                .map(|(name, value)| (*name, shown(name, value)));
             // Metrics of jobs say `job` themselves.
             let is_own = key.labels.iter().any(|(name, _)| *name == "job");
-            let source = (!is_own).then_some(("job", "shoal"));
+            let source = (!is_own).then(|| ("job", Arc::from("shoal")));
             OwnSample {
-                labels: Labels::from_pairs(labels.chain([("__name__", key.name)]).chain(source)),
+                labels: Labels::from_pairs(
+                    labels
+                        .chain([("__name__", Arc::from(key.name))])
+                        .chain(source),
+                ),
                 kind: value.kind,
                 owner: None,
                 at,
@@ -210,6 +232,10 @@ pub async fn post(app: &App) {
     let observe = &app.observe;
     observe.store(&app.store.stats());
     observe.runtime(app.plugins.runtime().stats());
+    match app.db.system().tenants().await {
+        Ok(tenants) => observe.name_tenants(&tenants),
+        Err(error) => tracing::warn!(%error, "tenants made lately are shown by number"),
+    }
     let samples = observe.samples(app.clock.now());
     if let Err(error) = app.telemetry.samples.write(TENANT, samples).await {
         observe.add("shoal_observe_failures_total", &[], 1.0);
@@ -244,6 +270,20 @@ mod tests {
                 ("shoal_y{job=\"shoal\"}".to_owned(), 8.0)
             ]
         );
+    }
+
+    #[test]
+    fn tenants_are_counted_by_number_and_shown_by_key() {
+        let observe = Observe::default();
+        observe.add("shoal_x_total", &[("tenant", "2")], 1.0);
+        observe.name_tenants(&[Tenant {
+            id: 2,
+            key: "acme".to_owned(),
+            name: "Acme".to_owned(),
+            created_at_ms: 0,
+        }]);
+        let samples = observe.samples(Timestamp(1));
+        assert_eq!(samples[0].labels.get("tenant"), Some("acme"));
     }
 
     #[test]
