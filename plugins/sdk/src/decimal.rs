@@ -42,6 +42,10 @@ impl Decimal {
     ///
     /// # Errors
     /// [`OutOfRange`].
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an operator could not say that the sum is out of range"
+    )]
     pub fn add(self, other: Decimal) -> Result<Decimal, OutOfRange> {
         in_range(self.nanos.checked_add(other.nanos))
     }
