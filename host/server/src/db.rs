@@ -290,7 +290,7 @@ impl Db {
 
     /// The handle of one tenant.
     ///
-    /// Who calls this vouches for the tenant: only the extractor that checked an API key and the runner of jobs
+    /// Who calls this vouches for the tenant: only who checked an API key and the engines that work for all tenants
     /// may, and a test keeps it so.
     pub(crate) fn tenant(&self, id: TenantId) -> TenantDb {
         TenantDb {
