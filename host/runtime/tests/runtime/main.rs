@@ -8,6 +8,7 @@
 mod contract;
 mod determinism;
 mod grants;
+mod hostile;
 mod limits;
 mod loading;
 mod receivers;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use shoal_model::grant::Kind;
 use wit_component::StringEncoding;
 
+use super::server::Answer;
 use crate::support::{BASE, Guest, well_after};
 
 /// One attack and what becomes of it.
@@ -27,7 +28,7 @@ pub(crate) struct Attack {
     /// Calls, one after the other, as long as they succeed.
     pub(crate) calls: u32,
     /// How a server answers each connection that the guest makes; `{port}` in its text is that server's.
-    pub(crate) serves: Option<fn() -> Vec<u8>>,
+    pub(crate) serves: Option<Answer>,
 }
 
 /// What is loaded.
@@ -118,7 +119,7 @@ impl Attack {
         self
     }
 
-    pub(crate) fn serving(mut self, answer: fn() -> Vec<u8>) -> Attack {
+    pub(crate) fn serving(mut self, answer: Answer) -> Attack {
         self.serves = Some(answer);
         self
     }

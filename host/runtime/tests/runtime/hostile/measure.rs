@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
 use shoal_model::grant::{Grants, Kind};
-use shoal_runtime::{Call, Installed, Plugin, Runtime, RuntimeOptions};
+use shoal_runtime::{Call, InstallOptions, Installed, Plugin, Runtime, RuntimeOptions};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::case::{Attack, Case, Ends};
 use super::{kinds, server};
-use crate::support::{Guest, context, id, install, installed, options, well_after, within};
+use crate::support::{Guest, context, id, installed, options, well_after, within};
 
 /// How much more memory the process may have in use after an attack than before: what its allocator keeps.
 const MOVED_MAX_BYTES: u64 = 48 << 20;
@@ -142,8 +141,8 @@ impl Ends {
 impl Attack {
     /// Its file, after its server was started.
     pub(crate) async fn component_and_server(&self) -> Vec<u8> {
-        let port = match self.serves {
-            Some(answer) => server::start(answer).await,
+        let port = match &self.serves {
+            Some(answer) => server::start(answer.clone()).await,
             None => 0,
         };
         self.component(port)
@@ -218,12 +217,9 @@ async fn attempt(runtime: &Runtime, attack: &Attack, file: Vec<u8>) -> (Outcome,
 /// Installs a plugin with all that it asks for, and the settings that it gives as its example.
 fn set_up(plugin: &Arc<Plugin>) -> Result<Arc<Installed>, String> {
     let asked: Grants = plugin.manifest().asked();
-    let example = match &plugin.manifest().example {
-        Some(Value::Object(example)) => example.clone(),
-        _ => Map::new(),
-    };
+    let example = plugin.manifest().example.clone().unwrap_or_default();
     plugin
-        .install(id(), &asked, example)
+        .install(InstallOptions::new(id(), asked, example))
         .map_err(|error| error.to_string())
 }
 
