@@ -70,7 +70,7 @@ fn an_answer_beyond_memory() -> Case {
 }
 
 fn an_answer_at_an_odd_address() -> Case {
-    crash("an answer at an odd address", answer("", 1025), "the plugin crashed: pointer not aligned")
+    crash("an answer at an odd address", answer("", 1025), "the plugin crashed: return pointer not aligned")
 }
 
 fn a_result_that_is_neither() -> Case {
@@ -158,7 +158,7 @@ fn a_thousand_measurements() -> Case {
     Case::new(
         "a thousand measurements",
         "the contract: 100",
-        changed(&measurements(65536, 1000)),
+        changed(&measurements(150_000, 1000)),
         Ends::Failed(
             "bad-answer",
             "the plugin's answer breaks its contract: 1000 measurements where 100 are the most",
@@ -170,7 +170,7 @@ fn a_measurement_without_a_name() -> Case {
     Case::new(
         "a measurement without a name",
         "the contract: a name of letters, digits, '_' and ':'",
-        changed(&measurements(65536, 1)),
+        changed(&measurements(150_000, 1)),
         Ends::Failed(
             "bad-answer",
             "measurement \"\" is not named by letters, digits, '_' and ':'",
@@ -179,13 +179,13 @@ fn a_measurement_without_a_name() -> Case {
 }
 
 fn a_value_that_is_no_number() -> Case {
-    let one = "(i32.store (i32.const 65536) (i32.const 516)) (i32.store (i32.const 65540) (i32.const 2))
-        (i64.store (i32.const 65544) (i64.const 0x7ff4dead0000beef))";
+    // Its name is the "is" of "all is well".
+    let one = "(i32.store (i32.const 150000) (i32.const 516)) (i32.store (i32.const 150004) (i32.const 2))
+        (i64.store (i32.const 150008) (i64.const 0x7ff4dead0000beef))";
     Case::new(
         "a measurement whose value is a signalling NaN with a payload",
         "nothing: it is a value",
-        // The data at 516 says "is".
-        changed(&format!("{one} (i32.store (i32.const 516) (i32.const 0x7369)) {}", measurements(65536, 1))),
+        changed(&format!("{one} {}", measurements(150_000, 1))),
         Ends::Well,
     )
 }
@@ -215,8 +215,8 @@ fn retry(message_bytes: u32, after_ms: i64) -> Attack {
         &format!(
             "{}
              (i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1032) (i32.const 1))
-             (i32.store (i32.const 1040) (i32.const 65536)) (i32.store (i32.const 1044) (i32.const {message_bytes}))
-             (i32.store (i32.const 1048) (i32.const 65536)) (i32.store (i32.const 1052) (i32.const {message_bytes}))
+             (i32.store (i32.const 1040) (i32.const 150000)) (i32.store (i32.const 1044) (i32.const {message_bytes}))
+             (i32.store (i32.const 1048) (i32.const 150000)) (i32.store (i32.const 1052) (i32.const {message_bytes}))
              (i32.store8 (i32.const 1056) (i32.const 1)) (i64.store (i32.const 1064) (i64.const {after_ms}))",
             grown(100)
         ),

@@ -17,6 +17,8 @@ use crate::support::{Guest, context, id, installed, options, well_after, within}
 const MOVED_MAX_BYTES: u64 = 48 << 20;
 /// How much more than the limits of the call it may have in use meanwhile: compiling, and the neighbour.
 const BESIDE_MAX_BYTES: u64 = 192 << 20;
+/// Longest message: a screen, and a message of the guest's own.
+const TEXT_MAX_BYTES: usize = 8 << 10;
 /// Longest attack; one that takes longer hangs.
 const HANGS_AFTER: Duration = Duration::from_secs(100);
 /// How often the neighbour calls.
@@ -104,7 +106,11 @@ impl Measured {
         if let Some(reason) = self.disturbed.first() {
             return Some(format!("a call of the neighbour failed: {reason}"));
         }
-        let is_idle = self.neighbour.is_empty();
+        if self.outcome.text.len() > TEXT_MAX_BYTES {
+            let bytes = self.outcome.text.len();
+            return Some(format!("people are told {bytes} bytes"));
+        }
+        let is_idle = self.neighbour.is_empty() && self.wall > 10 * BEAT;
         is_idle.then(|| "the neighbour could not call".to_owned())
     }
 

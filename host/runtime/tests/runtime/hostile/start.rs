@@ -5,6 +5,8 @@ use super::cases;
 use super::pieces::{LOG, STDERR, WAIT, forever, grown};
 
 cases! {
+    core_start_that_never_ends
+    core_start_that_calls_the_host
     start_that_never_ends
     start_that_sleeps
     start_that_takes_all_memory
@@ -21,12 +23,41 @@ cases! {
 
 /// Something in the start-up code, which is refused with this.
 fn start(tries: &'static str, before: &str, doing: &str, says: &'static str) -> Case {
+    // Called when the component is whole, so that it reaches the host; a core module's own start is called before.
+    let before = format!("{before} (func (export \"_initialize\") {doing})");
+    Case::new(
+        tries,
+        "the limits of its kind, when it is loaded",
+        Attack::check_with(&before, ""),
+        Ends::Refused(says),
+    )
+}
+
+fn core_start(tries: &'static str, before: &str, doing: &str, says: &'static str) -> Case {
     let before = format!("{before} (func $start {doing}) (start $start)");
     Case::new(
         tries,
         "the limits of its kind, when it is loaded",
         Attack::check_with(&before, ""),
         Ends::Refused(says),
+    )
+}
+
+fn core_start_that_never_ends() -> Case {
+    core_start(
+        "the start function of a core module that never ends",
+        "",
+        &forever(""),
+        "the component cannot start: the plugin computed ",
+    )
+}
+
+fn core_start_that_calls_the_host() -> Case {
+    core_start(
+        "the start function of a core module that calls the host before it is linked",
+        LOG,
+        "(call $log (i32.const 1) (i32.const 512) (i32.const 11))",
+        "the component cannot start: the plugin crashed: wasm trap: uninitialized element",
     )
 }
 
@@ -131,7 +162,7 @@ fn start_that_calls_out() -> Case {
         "start-up code that asks the host to wait, which only calls may",
         "nothing: it is harmless",
         Attack::check_with(
-            &format!("{WAIT} (func $start (call $block (call $after (i64.const 1000)))) (start $start)"),
+            &format!("{WAIT} (func (export \"_initialize\") (call $block (call $after (i64.const 1000))))"),
             "",
         ),
         Ends::Well,
