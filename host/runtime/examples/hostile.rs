@@ -1,7 +1,8 @@
 //! Runs one hostile case or file in this process and prints what became of it as one line of JSON.
 //!
 //! `cargo xtask hostile` starts it once for each, so that a crash of the host is seen as one: `hostile list`,
-//! `hostile case NAME`, `hostile file PATH`, and `hostile write DIR` for all cases as files.
+//! `hostile case NAME`, `hostile file PATH`; and `hostile fill DIR COUNT` for a folder of files to run: every case, noise,
+//! and so many damaged copies of the plugins that are built.
 #![expect(clippy::print_stdout, reason = "a program of its own")]
 #![expect(clippy::unwrap_used, reason = "shared with tests")]
 #![expect(clippy::disallowed_methods, reason = "it measures, and owns what it starts")]
@@ -19,7 +20,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use hostile::measure::{self, Measured, Outcome};
-use hostile::{all, file};
+use hostile::{all, file, fill};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -36,7 +37,10 @@ fn main() -> ExitCode {
             None => return usage(),
         },
         ["file", path] => runtime.block_on(run_file(Path::new(path))),
-        ["write", folder] => json!(write(Path::new(folder))),
+        ["fill", folder, count] => match count.parse() {
+            Ok(count) => json!(fill::fill(Path::new(folder), count)),
+            Err(_) => return usage(),
+        },
         _ => return usage(),
     };
     println!("{line}");
@@ -44,7 +48,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    println!("usage: hostile list | case NAME | file PATH | write DIR");
+    println!("usage: hostile list | case NAME | file PATH | fill DIR COUNT");
     ExitCode::FAILURE
 }
 
@@ -84,15 +88,4 @@ fn shown(measured: &Measured, problem: Option<String>) -> Value {
         "neighbour_p99_ms": ms(measured.neighbour_p99()),
         "problem": problem,
     })
-}
-
-/// Writes the file of every case into a folder; returns how many.
-fn write(folder: &Path) -> usize {
-    let mut count = 0;
-    for (name, case) in all() {
-        let path = folder.join(format!("{name}.wasm"));
-        std::fs::write(path, case().attack.component(9)).expect("a file");
-        count += 1;
-    }
-    count
 }

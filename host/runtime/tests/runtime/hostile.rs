@@ -13,6 +13,8 @@ mod compute;
 mod contract;
 #[path = "hostile/file.rs"]
 pub(crate) mod file;
+#[path = "hostile/fill.rs"]
+pub(crate) mod fill;
 #[path = "hostile/flood.rs"]
 mod flood;
 #[path = "hostile/http.rs"]

@@ -9,6 +9,7 @@ mod contract;
 mod determinism;
 mod grants;
 mod hostile;
+mod hostile_files;
 mod limits;
 mod loading;
 mod receivers;
