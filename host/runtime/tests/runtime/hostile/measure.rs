@@ -21,6 +21,8 @@ const BESIDE_MAX_BYTES: u64 = 192 << 20;
 const TEXT_MAX_BYTES: usize = 8 << 10;
 /// Longest attack; one that takes longer hangs.
 const HANGS_AFTER: Duration = Duration::from_secs(100);
+/// After how long the neighbour must have called.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// How often the neighbour calls.
 const BEAT: Duration = Duration::from_millis(2);
 
@@ -110,7 +112,7 @@ impl Measured {
             let bytes = self.outcome.text.len();
             return Some(format!("people are told {bytes} bytes"));
         }
-        let is_idle = self.neighbour.is_empty() && self.wall > 10 * BEAT;
+        let is_idle = self.neighbour.is_empty() && self.wall > IDLE_AFTER;
         is_idle.then(|| "the neighbour could not call".to_owned())
     }
 

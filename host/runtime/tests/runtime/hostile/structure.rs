@@ -45,7 +45,7 @@ cases! {
     exceptions
     asynchronous_functions
     threads
-    ten_thousand_functions
+    five_thousand_functions
     one_long_function
     ten_thousand_blocks_in_each_other
     a_jump_table_of_half_a_million
@@ -399,11 +399,11 @@ fn threads() -> Case {
     refused_beside("threads", SWITCHED_OFF, text, "")
 }
 
-fn ten_thousand_functions() -> Case {
-    let functions: String = (0..10_000)
+fn five_thousand_functions() -> Case {
+    let functions: String = (0..5000)
         .map(|i| format!("(func (param i32) (result i32) (i32.add (local.get 0) (i32.const {i})))"))
         .collect();
-    heavy("10,000 functions", Attack::check_with(&functions, ""))
+    heavy("5,000 functions", Attack::check_with(&functions, ""))
 }
 
 fn one_long_function() -> Case {
