@@ -21,7 +21,7 @@ use futures_util::future::{Fuse, FusedFuture as _};
 use serde_json::{Map, Value};
 use shoal_model::grant::Grants;
 use shoal_model::{InstallationId, TenantId};
-use shoal_runtime::{Endpoint, Installed, Plugin, Runtime};
+use shoal_runtime::{Endpoint, InstallOptions, Installed, Plugin, Runtime};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::db::installations::InstallationRow;
@@ -248,7 +248,7 @@ impl PluginRegistry {
             (Some(version), Some(Ok(plugin)), Ok(settings)) => {
                 let (granted, id) = (effective(&row, version)?, row.id()?);
                 plugin
-                    .install(id, &granted, settings)
+                    .install(InstallOptions::new(id, granted, settings))
                     .map_err(|error| error.to_string())
             }
         };
@@ -300,7 +300,7 @@ impl PluginRegistry {
         let plugin = plugin.map_err(NotRunnable::Reason)?;
         let granted = effective(row, version)?;
         plugin
-            .install(row.id()?, &granted, settings)
+            .install(InstallOptions::new(row.id()?, granted, settings))
             .map_err(|error| NotRunnable::Reason(error.to_string()))?;
         Ok(plugin)
     }
