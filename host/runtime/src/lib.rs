@@ -21,6 +21,7 @@ mod check;
 mod egress;
 mod engine;
 mod failure;
+mod golden;
 mod inspect;
 mod install;
 mod installed;
@@ -32,6 +33,7 @@ mod meter;
 mod plugin;
 mod receiver;
 mod refusal;
+mod rehearsal;
 mod run;
 mod runtime;
 mod settings;
@@ -48,11 +50,13 @@ pub use channel::{Notification, NotifiedAlert, NotifiedMonitor, Receipt, Trigger
 pub use check::{CheckOutcome, Measurement};
 pub use egress::InvalidRoots;
 pub use egress::address::{Cidr, InvalidCidr};
+pub use golden::GoldenResult;
 pub use inspect::{COMPONENT_MAX_BYTES, Inspection, inspect};
 pub use install::InstallOptions;
 pub use installed::Installed;
 pub use manifest::{
-    Asked, AskedLimits, Endpoint, InvalidManifest, MANIFEST_MAX_BYTES, Manifest, SECTION,
+    Asked, AskedLimits, Endpoint, GoldenTest, InvalidManifest, MANIFEST_MAX_BYTES, Manifest,
+    SECTION,
 };
 pub use plugin::{InstallError, Plugin};
 pub use receiver::{
@@ -60,6 +64,8 @@ pub use receiver::{
     Rejection, Transport,
 };
 pub use refusal::Refusal;
+pub use rehearsal::faults::{Faults, InvalidFault};
+pub use rehearsal::{Peers, Rehearsal, RehearsalError, Rehearsed};
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions, RuntimeStats};
 pub use settings::{
     InvalidSchema, InvalidSettings, SETTINGS_MAX_BYTES, SettingProblem, Settings, SettingsSchema,
