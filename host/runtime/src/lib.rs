@@ -18,6 +18,7 @@ mod bindings;
 mod call;
 mod channel;
 mod check;
+mod contract;
 mod egress;
 mod engine;
 mod failure;
@@ -30,6 +31,7 @@ mod log;
 mod manifest;
 mod memory;
 mod meter;
+mod pack;
 mod plugin;
 mod receiver;
 mod refusal;
@@ -48,6 +50,7 @@ pub use call::{
 };
 pub use channel::{Notification, NotifiedAlert, NotifiedMonitor, Receipt, Trigger};
 pub use check::{CheckOutcome, Measurement};
+pub use contract::{Difference, Step, differences};
 pub use egress::InvalidRoots;
 pub use egress::address::{Cidr, InvalidCidr};
 pub use golden::GoldenResult;
@@ -58,6 +61,7 @@ pub use manifest::{
     Asked, AskedLimits, Endpoint, GoldenTest, InvalidManifest, MANIFEST_MAX_BYTES, Manifest,
     SECTION,
 };
+pub use pack::pack;
 pub use plugin::{InstallError, Plugin};
 pub use receiver::{
     Committed, Ingest, IngestError, RESPONSE_MAX_BYTES, ReceiverRequest, ReceiverResponse,

@@ -241,3 +241,6 @@ impl AsyncWrite for Played {
         Pin::new(&mut self.near).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
