@@ -255,6 +255,7 @@ impl CallError {
                 LimitKind::Fuel => "limit-fuel",
                 LimitKind::Handles => "limit-handles",
                 LimitKind::HostCalls => "limit-host-calls",
+                LimitKind::Random => "limit-random",
             },
             CallError::Panicked { .. } => "panicked",
             CallError::Trapped { .. } => "trapped",
@@ -284,6 +285,8 @@ pub enum LimitKind {
     Handles,
     /// Times that it turned to the host.
     HostCalls,
+    /// Random bytes asked for at once.
+    Random,
 }
 
 /// A plugin used more than it may.
@@ -307,6 +310,7 @@ impl fmt::Display for LimitExceeded {
             LimitKind::Fuel => ("executed", " instructions"),
             LimitKind::Handles => ("held", " resources"),
             LimitKind::HostCalls => ("turned to the host", " times"),
+            LimitKind::Random => ("asked for", " random bytes at once"),
         };
         write!(f, "the plugin {what} ")?;
         match self.used {

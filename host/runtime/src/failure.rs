@@ -68,9 +68,13 @@ fn outcome(error: &wasmtime::Error, store: &Store<State>, cpu: Duration) -> Call
     if trap == Some(&Trap::OutOfFuel) {
         return limit(LimitKind::Fuel, None, limits.fuel.unwrap_or(u64::MAX));
     }
-    // The types of these two are private to the engine; their texts are pinned by tests.
+    // The types of these three are private to the engine; their texts are pinned by tests.
     if cause.contains("fuel allocated for hostcalls has been exhausted") {
         return limit(LimitKind::Output, None, limits.output_max_bytes);
+    }
+    if let Some(asked) = cause.strip_prefix("requested len ") {
+        let asked = asked.split(' ').next().and_then(|asked| asked.parse().ok());
+        return limit(LimitKind::Random, asked, limits.random_max_bytes);
     }
     let is_full = matches!(
         error.downcast_ref::<ResourceTableError>(),

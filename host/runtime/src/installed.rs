@@ -108,7 +108,22 @@ impl Installed {
     /// Bounds of each call, for small inputs: the smallest of what the deployment allows, the plugin asks for and the
     /// tenant has.
     pub fn limits(&self) -> CallLimits {
-        self.parts.limits
+        let tenants = self.parts.runtime.tenants.read();
+        let of_tenant = tenants.get(&self.parts.share.tenant);
+        match of_tenant.and_then(|of| of.limits.get(&self.plugin().kind())) {
+            Some(own) => self.parts.limits.lowered(own),
+            None => self.parts.limits,
+        }
+    }
+
+    fn share(&self) -> Share {
+        let share = self.parts.share;
+        let tenants = self.parts.runtime.tenants.read();
+        let weight = tenants.get(&share.tenant).map(|of| of.weight);
+        Share {
+            weight: weight.unwrap_or(share.weight),
+            ..share
+        }
     }
 
     /// Probes the check's target once.
@@ -259,7 +274,7 @@ impl Installed {
         }
         let began = Instant::now();
         let patience = self.parts.runtime.options.admission_wait.min(request.time);
-        let live = self.live(request.fixed, patience).await;
+        let live = self.live(request.fixed, request.limits, patience).await;
         let queued = began.elapsed();
         let mut live = match live {
             Ok(live) => live,
@@ -303,7 +318,12 @@ impl Installed {
     }
 
     /// An idle instance, or a new one.
-    async fn live(&self, fixed: Option<FixedWorld>, patience: Duration) -> Result<Live, CallError> {
+    async fn live(
+        &self,
+        fixed: Option<FixedWorld>,
+        limits: CallLimits,
+        patience: Duration,
+    ) -> Result<Live, CallError> {
         let parts = &self.parts;
         let machine = parts.plugin.machine();
         if parts.plugin.kind() == Kind::Receiver
@@ -311,12 +331,12 @@ impl Installed {
         {
             return Ok(live);
         }
-        let slot = machine.slots.admit(parts.share, patience).await;
+        let slot = machine.slots.admit(self.share(), patience).await;
         Ok(Live::new(
             machine,
             slot.map_err(failure::busy)?,
             Parts {
-                limits: parts.limits,
+                limits,
                 network: Arc::clone(&parts.runtime.network),
                 http_allow: Arc::clone(&parts.http_allow),
                 net_allow: Arc::clone(&parts.net_allow),

@@ -66,7 +66,7 @@ pub use receiver::{
     Rejection, Transport,
 };
 pub use refusal::Refusal;
-pub use runtime::{Runtime, RuntimeError, RuntimeOptions, RuntimeStats};
+pub use runtime::{Runtime, RuntimeError, RuntimeOptions, RuntimeStats, TenantLimits};
 pub use settings::{
     InvalidSchema, InvalidSettings, SETTINGS_MAX_BYTES, SettingProblem, Settings, SettingsSchema,
 };

@@ -5,10 +5,10 @@ use std::sync::{Arc, Weak};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use shoal_model::Digest;
 use shoal_model::grant::Kind;
-use shoal_model::limit::CallLimits;
+use shoal_model::limit::{CallLimits, LimitOverrides};
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
@@ -86,6 +86,15 @@ pub enum RuntimeError {
     Clock(#[from] std::io::Error),
 }
 
+/// What one tenant's plugins may use beside those of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// How much of the slots it gets while others wait, 1 as a rule.
+    pub weight: u32,
+    /// Bounds of its own, of which only the lower ones count.
+    pub limits: HashMap<Kind, LimitOverrides>,
+}
+
 /// What is running now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuntimeStats {
@@ -113,6 +122,8 @@ pub(crate) struct Inner {
     pub(crate) options: RuntimeOptions,
     /// One compilation at a time.
     pub(crate) compiling: Semaphore,
+    /// Of those that have bounds of their own.
+    pub(crate) tenants: RwLock<HashMap<u64, TenantLimits>>,
     /// Numbers installations.
     pub(crate) next_key: AtomicU64,
 }
@@ -192,6 +203,7 @@ impl Runtime {
             network: Arc::new(network),
             options,
             compiling: Semaphore::new(1),
+            tenants: RwLock::default(),
             next_key: AtomicU64::new(0),
         };
         inner.start_clock()?;
@@ -213,6 +225,12 @@ impl Runtime {
     /// The bounds of a kind in this deployment.
     pub fn limits(&self, kind: Kind) -> CallLimits {
         limits(&self.0.options, kind)
+    }
+
+    /// Says which tenants have bounds of their own, by their [`InstallOptions::tenant`](crate::InstallOptions::tenant).
+    /// Counts for every call that begins from now on.
+    pub fn set_tenants(&self, tenants: HashMap<u64, TenantLimits>) {
+        *self.0.tenants.write() = tenants;
     }
 
     /// What is running now.

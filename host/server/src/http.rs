@@ -11,6 +11,7 @@ mod input;
 mod installations;
 mod jobs;
 mod keys;
+mod limits;
 mod monitors;
 mod openapi;
 mod plugins;
@@ -73,6 +74,7 @@ pub fn routes() -> Vec<Route> {
     [
         tenants::routes(),
         keys::routes(),
+        limits::routes(),
         plugins::routes(),
         installations::routes(),
         monitors::routes(),

@@ -27,6 +27,7 @@ use tokio::sync::{Mutex, OnceCell};
 use crate::db::installations::InstallationRow;
 use crate::db::plugins::VersionRow;
 use crate::db::{Db, DbError};
+use crate::limits;
 use crate::secrets::SecretBox;
 use crate::task::Stop;
 
@@ -175,6 +176,7 @@ impl PluginRegistry {
         if *published == Some(revision) {
             return Ok(Vec::new());
         }
+        limits::tell(&self.runtime, &system).await?;
         let versions = system.versions().await?;
         let before = self.snapshot();
         let (mut next, mut missing) = (Snapshot::default(), Vec::new());
@@ -248,7 +250,10 @@ impl PluginRegistry {
             (Some(version), Some(Ok(plugin)), Ok(settings)) => {
                 let (granted, id) = (effective(&row, version)?, row.id()?);
                 plugin
-                    .install(InstallOptions::new(id, granted, settings))
+                    .install(InstallOptions {
+                        tenant: row.tenant_id as u64,
+                        ..InstallOptions::new(id, granted, settings)
+                    })
                     .map_err(|error| error.to_string())
             }
         };

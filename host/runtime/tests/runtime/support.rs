@@ -35,7 +35,7 @@ const WASI: &[&str] = &[
      }
      interface wall-clock { record datetime { seconds: u64, nanoseconds: u32 } now: func() -> datetime; }",
     "package wasi:random@0.2.6;
-     interface random { get-random-u64: func() -> u64; }
+     interface random { get-random-u64: func() -> u64; get-random-bytes: func(len: u64) -> list<u8>; }
      interface insecure-seed { insecure-seed: func() -> tuple<u64, u64>; }",
 ];
 
