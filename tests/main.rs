@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod cli;
+mod compile;
 mod hostile;
 mod hot_change;
 mod isolation;
