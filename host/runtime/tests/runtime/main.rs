@@ -10,5 +10,6 @@ mod determinism;
 mod grants;
 mod limits;
 mod loading;
+mod pages;
 mod receivers;
 mod support;
