@@ -58,7 +58,8 @@ pub use inspect::{COMPONENT_MAX_BYTES, Inspection, LARGE_COMPONENT_MAX_BYTES, in
 pub use install::InstallOptions;
 pub use installed::Installed;
 pub use manifest::{
-    Asked, AskedLimits, Endpoint, InvalidManifest, LimitClass, MANIFEST_MAX_BYTES, Manifest, SECTION,
+    Asked, AskedLimits, Endpoint, InvalidManifest, LimitClass, MANIFEST_MAX_BYTES, Manifest,
+    SECTION,
 };
 pub use plugin::{InstallError, Plugin};
 pub use receiver::{

@@ -34,6 +34,22 @@ const WASI: &[&str] = &[
        subscribe-duration: func(when: u64) -> pollable;
      }
      interface wall-clock { record datetime { seconds: u64, nanoseconds: u32 } now: func() -> datetime; }",
+    "package wasi:sockets@0.2.6;
+     interface network {
+       enum error-code {
+         unknown, access-denied, not-supported, invalid-argument, out-of-memory, timeout, concurrency-conflict,
+         not-in-progress, would-block, invalid-state, new-socket-limit, address-not-bindable, address-in-use,
+         remote-unreachable, connection-refused, connection-reset, connection-aborted, datagram-too-large,
+         name-unresolvable, temporary-resolver-failure, permanent-resolver-failure,
+       }
+       enum ip-address-family { ipv4, ipv6 }
+     }
+     interface tcp { resource tcp-socket; }
+     interface tcp-create-socket {
+       use network.{error-code, ip-address-family};
+       use tcp.{tcp-socket};
+       create-tcp-socket: func(family: ip-address-family) -> result<tcp-socket, error-code>;
+     }",
     "package wasi:random@0.2.6;
      interface random { get-random-u64: func() -> u64; }
      interface insecure-seed { insecure-seed: func() -> tuple<u64, u64>; }",
@@ -77,6 +93,7 @@ impl Guest<'_> {
                import wasi:cli/exit@0.2.6;
                import wasi:clocks/monotonic-clock@0.2.6;
                import wasi:clocks/wall-clock@0.2.6;
+               import wasi:sockets/tcp-create-socket@0.2.6;
                import wasi:random/random@0.2.6;
                import wasi:random/insecure-seed@0.2.6;
                export shoal:plugin/{}@0.1.0;
