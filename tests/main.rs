@@ -10,10 +10,12 @@
 
 mod bad_input;
 mod cli;
+mod docs;
 mod hostile;
 mod hot_change;
 mod isolation;
 mod openapi;
+mod other_languages;
 mod otlp;
 mod road;
 mod support;
