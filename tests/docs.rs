@@ -192,6 +192,7 @@ impl Shell {
             .env("SHOAL_SERVER", server.address("http").expect("it listens"))
             .env("SHOAL_DATA", server.data())
             // Pages speak of these; libraries are compiled once for all pages.
+            .env("SHOAL_OTLP", server.address("otlp_http").expect("it listens"))
             .env("SHOAL_SOURCE", repository())
             .env("HOOK", hears.url(""))
             .env("CARGO_TARGET_DIR", built)
