@@ -10,11 +10,16 @@
 
 mod bad_input;
 mod cli;
+<<<<<<< HEAD
 mod compile;
+=======
+mod docs;
+>>>>>>> docs
 mod hostile;
 mod hot_change;
 mod isolation;
 mod openapi;
+mod other_languages;
 mod otlp;
 mod road;
 mod support;

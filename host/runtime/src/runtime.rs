@@ -130,6 +130,7 @@ pub(crate) struct Inner {
 
 /// An engine with its slots and linkers.
 pub(crate) struct Machine {
+    sort: Sort,
     pub(crate) engine: Engine,
     pub(crate) slots: Arc<Slots>,
     linkers: Mutex<HashMap<Shape, Arc<Linker<State>>>>,
@@ -140,6 +141,7 @@ impl Machine {
         let (engine, slots) =
             engine::engine(sort, slots, memory).map_err(|e| RuntimeError::Engine(e.to_string()))?;
         Ok(Machine {
+            sort,
             engine,
             slots: Arc::new(Slots::new(slots)),
             linkers: Mutex::default(),
@@ -152,7 +154,7 @@ impl Machine {
         if let Some(linker) = linkers.get(&shape) {
             return Ok(Arc::clone(linker));
         }
-        let linker = Arc::new(link::linker(&self.engine, shape)?);
+        let linker = Arc::new(link::linker(&self.engine, self.sort, shape)?);
         linkers.insert(shape, Arc::clone(&linker));
         Ok(linker)
     }
