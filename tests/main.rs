@@ -10,11 +10,8 @@
 
 mod bad_input;
 mod cli;
-<<<<<<< HEAD
 mod compile;
-=======
 mod docs;
->>>>>>> docs
 mod hostile;
 mod hot_change;
 mod isolation;

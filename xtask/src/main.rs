@@ -1,8 +1,5 @@
-<<<<<<< HEAD
-//! Everything a developer runs: `cargo xtask test`, `demo`, `bench`, `hostile`, `ci`, `new-plugin`, `plugins`, `postgres`.
-=======
-//! Everything a developer runs: `cargo xtask test`, `demo`, `bench`, `ci`, `new-plugin`, `plugins`, `docs`, `postgres`.
->>>>>>> docs
+//! Everything a developer runs: `cargo xtask test`, `demo`, `bench`, `hostile`, `ci`, `new-plugin`, `plugins`, `docs`,
+//! `postgres`.
 //!
 //! One module a command, in the order in which they build on each other: [`report`] prints, [`command`]
 //! runs other programs, [`toolchain`], [`plugins`], [`postgres`] and [`python`] prepare, and the rest is what
@@ -17,11 +14,8 @@ mod bench;
 mod ci;
 mod command;
 mod demo;
-<<<<<<< HEAD
-mod hostile;
-=======
 mod docs;
->>>>>>> docs
+mod hostile;
 mod interrupt;
 mod new_plugin;
 mod other_languages;

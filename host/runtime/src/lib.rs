@@ -65,13 +65,8 @@ pub use inspect::{COMPONENT_MAX_BYTES, Inspection, LARGE_COMPONENT_MAX_BYTES, in
 pub use install::InstallOptions;
 pub use installed::Installed;
 pub use manifest::{
-<<<<<<< HEAD
     Asked, AskedLimits, Endpoint, GoldenTest, InvalidManifest, LimitClass, MANIFEST_MAX_BYTES,
     Manifest, SECTION,
-=======
-    Asked, AskedLimits, Endpoint, InvalidManifest, LimitClass, MANIFEST_MAX_BYTES, Manifest,
-    SECTION,
->>>>>>> docs
 };
 pub use pack::pack;
 pub use plugin::{InstallError, Plugin};

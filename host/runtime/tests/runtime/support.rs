@@ -12,56 +12,11 @@ use shoal_runtime::{
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-<<<<<<< HEAD
 /// What the guests may import of WASI.
 const WASI: &str = include_str!("guests/wasi.wit");
 
 /// What every guest has: a memory, an allocator that only goes forward, and a result area at 1024.
 pub(crate) const BASE: &str = include_str!("guests/base.wat");
-=======
-/// What the guests may import of WASI, cut down to what they use.
-const WASI: &[&str] = &[
-    "package wasi:io@0.2.6;
-     interface error { resource error; }
-     interface poll { resource pollable { block: func(); } }
-     interface streams {
-       use error.{error};
-       variant stream-error { last-operation-failed(error), closed }
-       resource output-stream {
-         blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>;
-       }
-     }",
-    "package wasi:cli@0.2.6;
-     interface stderr { use wasi:io/streams@0.2.6.{output-stream}; get-stderr: func() -> output-stream; }
-     interface exit { exit: func(status: result); }",
-    "package wasi:clocks@0.2.6;
-     interface monotonic-clock {
-       use wasi:io/poll@0.2.6.{pollable};
-       now: func() -> u64;
-       subscribe-duration: func(when: u64) -> pollable;
-     }
-     interface wall-clock { record datetime { seconds: u64, nanoseconds: u32 } now: func() -> datetime; }",
-    "package wasi:sockets@0.2.6;
-     interface network {
-       enum error-code {
-         unknown, access-denied, not-supported, invalid-argument, out-of-memory, timeout, concurrency-conflict,
-         not-in-progress, would-block, invalid-state, new-socket-limit, address-not-bindable, address-in-use,
-         remote-unreachable, connection-refused, connection-reset, connection-aborted, datagram-too-large,
-         name-unresolvable, temporary-resolver-failure, permanent-resolver-failure,
-       }
-       enum ip-address-family { ipv4, ipv6 }
-     }
-     interface tcp { resource tcp-socket; }
-     interface tcp-create-socket {
-       use network.{error-code, ip-address-family};
-       use tcp.{tcp-socket};
-       create-tcp-socket: func(family: ip-address-family) -> result<tcp-socket, error-code>;
-     }",
-    "package wasi:random@0.2.6;
-     interface random { get-random-u64: func() -> u64; }
-     interface insecure-seed { insecure-seed: func() -> tuple<u64, u64>; }",
-];
->>>>>>> docs
 
 /// A plugin for tests: its code, and what its manifest says beside the usual.
 #[derive(Clone, Debug)]
@@ -105,13 +60,10 @@ impl Guest<'_> {
                import wasi:cli/exit@0.2.6;
                import wasi:clocks/monotonic-clock@0.2.6;
                import wasi:clocks/wall-clock@0.2.6;
-<<<<<<< HEAD
                import wasi:io/poll@0.2.6;
                import wasi:http/types@0.2.6;
                import wasi:http/outgoing-handler@0.2.6;
-=======
                import wasi:sockets/tcp-create-socket@0.2.6;
->>>>>>> docs
                import wasi:random/random@0.2.6;
                import wasi:random/insecure-seed@0.2.6;
                export shoal:plugin/{}@0.1.0;
