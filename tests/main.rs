@@ -16,7 +16,6 @@ mod hostile;
 mod hot_change;
 mod isolation;
 mod openapi;
-mod other_languages;
 mod otlp;
 mod road;
 mod support;
