@@ -8,6 +8,7 @@ use shoal_model::Digest;
 use shoal_model::grant::{CapabilityKind, Kind};
 use wasmparser::{Encoding, Parser, Payload, Validator};
 
+use crate::call::cut;
 use crate::manifest::{InvalidManifest, LimitClass, MANIFEST_MAX_BYTES, Manifest, SECTION};
 use crate::refusal::Refusal;
 
@@ -15,6 +16,11 @@ use crate::refusal::Refusal;
 pub const COMPONENT_MAX_BYTES: usize = 16 << 20;
 /// Largest component of the class `large`: Python with its libraries takes 18 to 40 MB.
 pub const LARGE_COMPONENT_MAX_BYTES: usize = 64 << 20;
+
+/// Longest name of an import or export; the longest of WASI has 40.
+const NAME_MAX_BYTES: usize = 300;
+/// Longest reason why a file is not valid.
+const REASON_MAX_BYTES: usize = 1000;
 
 /// What a component says of itself.
 #[derive(Clone, Debug)]
@@ -77,7 +83,7 @@ fn check_size(bytes: &[u8], max_bytes: usize) -> Result<(), Refusal> {
     })
 }
 
-fn check_encoding(bytes: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn check_encoding(bytes: &[u8]) -> Result<(), Refusal> {
     if wasmtime::Engine::detect_precompiled(bytes).is_some() {
         return Err(Refusal::Precompiled);
     }
@@ -105,7 +111,7 @@ fn check_encoding(bytes: &[u8]) -> Result<(), Refusal> {
 fn malformed(error: &wasmparser::BinaryReaderError) -> Refusal {
     Refusal::Malformed {
         offset: error.offset() as u64,
-        reason: error.message().to_owned(),
+        reason: cut(error.message().to_owned(), REASON_MAX_BYTES),
     }
 }
 
@@ -130,13 +136,13 @@ fn read(bytes: &[u8]) -> Result<Parts, Refusal> {
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
                     let import = import.map_err(|e| malformed(&e))?;
-                    parts.imports.push(import.name.name.to_owned());
+                    parts.imports.push(name(import.name.name));
                 }
             }
             Payload::ComponentExportSection(section) if depth == 1 => {
                 for export in section {
                     let export = export.map_err(|e| malformed(&e))?;
-                    parts.exports.push(export.name.name.to_owned());
+                    parts.exports.push(name(export.name.name));
                 }
             }
             Payload::CustomSection(section) if section.name() == SECTION => {
@@ -146,6 +152,11 @@ fn read(bytes: &[u8]) -> Result<Parts, Refusal> {
         }
     }
     Ok(parts)
+}
+
+/// A name as it is compared and shown; what is longer than any of ours is none of ours.
+fn name(name: &str) -> String {
+    cut(name.to_owned(), NAME_MAX_BYTES)
 }
 
 impl Parts {

@@ -1,9 +1,14 @@
 //! What an installation gives a plugin.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use shoal_model::InstallationId;
 use shoal_model::grant::Grants;
 use shoal_model::limit::LimitOverrides;
+
+use crate::egress::Network;
+use crate::state::FixedWorld;
 
 /// Everything that [`Plugin::install`](crate::Plugin::install) needs to know.
 #[derive(Clone, Debug)]
@@ -38,4 +43,12 @@ impl InstallOptions {
             limits: LimitOverrides::default(),
         }
     }
+}
+
+/// What surrounds an installation.
+pub(crate) struct World {
+    /// The way out.
+    pub(crate) network: Arc<Network>,
+    /// Clock and randomness, where they are made up for every call.
+    pub(crate) fixed: Option<FixedWorld>,
 }

@@ -15,10 +15,11 @@ use crate::admission::Share;
 use crate::artifact::{Artifacts, Mark};
 use crate::call::CallError;
 use crate::compile::{self, Compiler, NotCompiled};
+use crate::egress::Network;
 use crate::egress::allow::{AllowList, BadDestination};
 use crate::engine::Sort;
 use crate::inspect::{Inspection, capability_of, inspect};
-use crate::install::InstallOptions;
+use crate::install::{InstallOptions, World};
 use crate::installed::{Installed, InstalledParts};
 use crate::link::{Linked, Shape, reason};
 use crate::manifest::{LimitClass, Manifest};
@@ -26,7 +27,7 @@ use crate::refusal::Refusal;
 use crate::run;
 use crate::runtime::{Inner, Machine};
 use crate::settings::{InvalidSettings, Settings};
-use crate::state::{FixedWorld, Parts};
+use crate::state::{FixedWorld, Monotonic, Parts};
 use crate::symbols::Symbols;
 
 /// One version of a plugin, loaded. Made by [`Runtime::load`](crate::Runtime::load).
@@ -116,6 +117,24 @@ impl Plugin {
         self: &Arc<Plugin>,
         options: InstallOptions,
     ) -> Result<Arc<Installed>, InstallError> {
+        let world = World {
+            network: Arc::clone(&self.runtime.network),
+            fixed: None,
+        };
+        self.install_in(options, world)
+    }
+
+    /// The way out of this deployment.
+    pub(crate) fn network(&self) -> &Network {
+        &self.runtime.network
+    }
+
+    /// [`install`](Plugin::install) in a world of its own.
+    pub(crate) fn install_in(
+        self: &Arc<Plugin>,
+        options: InstallOptions,
+        world: World,
+    ) -> Result<Arc<Installed>, InstallError> {
         let InstallOptions {
             installation,
             grants,
@@ -146,6 +165,7 @@ impl Plugin {
             installation,
             plugin: Arc::clone(self),
             runtime: Arc::clone(&self.runtime),
+            world,
             linked,
             http_allow: http_allow(&grants, &settings)?,
             net_allow: net_allow(&grants, &settings)?,
@@ -253,6 +273,7 @@ impl Plugin {
             fixed: (self.sort == Sort::Exact).then_some(FixedWorld {
                 now_unix_ms: 0,
                 seed: [0; 32],
+                monotonic: Monotonic::Stands,
             }),
         };
         let started = run::start_once(self.machine(), &linked, parts, &self.runtime.options);

@@ -26,7 +26,7 @@ pub struct Config {
     pub otlp_grpc: SocketAddr,
     /// Networks (CIDR) that plugins may reach although they are private.
     pub allow_private: Vec<String>,
-    /// What plugins must be, and how they are compiled.
+    /// What plugins must be and may do, and how they are compiled.
     pub plugins: PluginsSection,
     /// What plugins of a kind may use, where it differs from the default.
     pub limits: LimitsByKind,
@@ -75,20 +75,14 @@ pub struct File {
     pub public_url: Option<String>,
 }
 
-/// `[billing]`
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BillingSection {
-    /// ISO 4217 code [default: JPY].
-    pub currency: Option<String>,
-    /// Digits after the point that amounts have [default: 0].
-    pub currency_digits: Option<u8>,
-}
-
 /// `[plugins]`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PluginsSection {
+    /// `off`, `warn` or `require` [default: warn].
+    pub signatures: Option<String>,
+    /// What no plugin gets beyond, such as `["http *:443", "net tls *"]` [default: everything].
+    pub ceiling: Option<Vec<String>>,
     /// Processor time that compiling one plugin may take, in seconds [default: 30].
     pub compile_seconds: Option<u64>,
     /// Memory that compiling one plugin may take, in MiB [default: 1024].
@@ -97,6 +91,16 @@ pub struct PluginsSection {
     pub kept_mib: Option<u64>,
     /// Whether plugins of the class `large`, interpreters, are accepted [default: false].
     pub allow_large: Option<bool>,
+}
+
+/// `[billing]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BillingSection {
+    /// ISO 4217 code [default: JPY].
+    pub currency: Option<String>,
+    /// Digits after the point that amounts have [default: 0].
+    pub currency_digits: Option<u8>,
 }
 
 /// `[database]`

@@ -30,7 +30,7 @@ use crate::ingest::admission::Admission;
 use crate::ingest::own::OwnSamples;
 use crate::ingest::receive::Receivers;
 use crate::observe::{self, Observe};
-use crate::plugins::PluginRegistry;
+use crate::plugins::{PluginRegistry, Policy, RegistryParts};
 use crate::query::Queries;
 use crate::secrets::SecretBox;
 use crate::task::Tasks;
@@ -64,7 +64,7 @@ pub async fn run(config: Config) -> Result<()> {
     bootstrap(&db, &config.data, clock.now()).await?;
     let listeners = Listeners::bind(&config).await?;
 
-    let plugins = Arc::new(plugins(&config, &db)?);
+    let plugins = Arc::new(plugins(&config, &db, &clock)?);
     plugins.reload().await?;
     let store = open_store(&config, &db, clock.now()).await?;
     let queries = Queries::new(store.clone());
@@ -264,7 +264,7 @@ async fn bootstrap(db: &Db, data: &Path, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-fn plugins(config: &Config, db: &Db) -> Result<PluginRegistry> {
+fn plugins(config: &Config, db: &Db, clock: &Clock) -> Result<PluginRegistry> {
     let allow_private = config
         .allow_private
         .iter()
@@ -292,7 +292,13 @@ fn plugins(config: &Config, db: &Db) -> Result<PluginRegistry> {
         }),
         ..RuntimeOptions::default()
     })?;
-    Ok(PluginRegistry::new(runtime, db.clone(), secrets))
+    Ok(PluginRegistry::new(RegistryParts {
+        runtime,
+        db: db.clone(),
+        secrets,
+        clock: clock.clone(),
+        policy: Policy::of(&config.plugins)?,
+    }))
 }
 
 fn compile_limits(config: &Config) -> CompileLimits {

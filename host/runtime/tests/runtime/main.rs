@@ -7,7 +7,10 @@
 
 mod contract;
 mod determinism;
+mod golden;
 mod grants;
+mod hostile;
+mod hostile_files;
 mod limits;
 mod loading;
 mod receivers;
