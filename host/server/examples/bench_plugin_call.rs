@@ -132,7 +132,7 @@ impl World {
 
     /// Calls one installation after another, each in a fresh instance, and tells the median and the 99th percentile.
     async fn measure(&self, given: &Given) -> Result<()> {
-        let mut times = Vec::with_capacity(CALLS);
+        let (mut times, mut processor) = (Vec::new(), Vec::new());
         for at in 0..WARM_UPS + CALLS {
             let anew;
             let installed = match self.kind {
@@ -143,11 +143,14 @@ impl World {
                 }
                 _ => &self.installations[at % self.installations.len()],
             };
-            let watch = Stopwatch::start();
+            let (watch, before) = (Stopwatch::start(), thread_cpu());
             given.call(installed).await?;
             times.push(watch.elapsed());
+            processor.push(thread_cpu().saturating_sub(before));
         }
         self.tell("fresh_us", times.split_off(WARM_UPS));
+        // The same, of this thread alone: what else the machine does is not in it.
+        self.tell("fresh_cpu_us", processor.split_off(WARM_UPS));
         if self.kind == Kind::Receiver {
             let installed = &self.installations[0];
             let mut times = Vec::with_capacity(CALLS);
@@ -276,6 +279,12 @@ async fn enable(runtime: &Runtime) -> Result<()> {
     let name = "plugin_call.enable_compiled_ms";
     figure::tell(name, mean, "ms", again.len() as u64);
     Ok(())
+}
+
+/// Processor time of this thread, which all of a call runs on.
+fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// What of this process is in memory.
