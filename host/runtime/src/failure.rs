@@ -40,7 +40,11 @@ pub(crate) fn classify(error: &wasmtime::Error, store: &Store<State>, cpu: Durat
         &mut broken.error
     {
         broken.frames = frames(error);
-        *backtrace = broken.frames.iter().map(|frame| frame.name.clone()).collect();
+        *backtrace = broken
+            .frames
+            .iter()
+            .map(|frame| frame.name.clone())
+            .collect();
     }
     broken
 }

@@ -49,9 +49,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
     check_size(bytes, LARGE_COMPONENT_MAX_BYTES)?;
     check_encoding(bytes)?;
     let parts = read(bytes)?;
-    if bytes.len() > COMPONENT_MAX_BYTES
-        && parts.manifest()?.limits.class == LimitClass::Standard
-    {
+    if bytes.len() > COMPONENT_MAX_BYTES && parts.manifest()?.limits.class == LimitClass::Standard {
         check_size(bytes, COMPONENT_MAX_BYTES)?;
     }
     Validator::new()
@@ -252,6 +250,17 @@ const BASELINE: [&str; 20] = [
     "wasi:filesystem/preopens",
 ];
 
+/// What interpreters import beside it.
+const SOCKETS: [&str; 7] = [
+    "wasi:sockets/network",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/tcp",
+    "wasi:sockets/udp-create-socket",
+    "wasi:sockets/udp",
+];
+
 /// The capability that an interface belongs to, if it needs one.
 pub(crate) fn capability_of(import: &str) -> Option<CapabilityKind> {
     match import.split('@').next().unwrap_or_default() {
@@ -298,6 +307,8 @@ fn check_import(import: &str, manifest: &Manifest) -> Result<(), Refusal> {
     match name {
         "shoal:plugin/types" | "shoal:plugin/telemetry" | "shoal:plugin/log" => Ok(()),
         _ if BASELINE.contains(&name) => Ok(()),
+        // An interpreter's C library brings them along; they are linked so that each use is refused.
+        _ if SOCKETS.contains(&name) && manifest.limits.class == LimitClass::Large => Ok(()),
         _ if name.starts_with("wasi:sockets/") => forbidden(
             "open connections through wasi:http, or ask the host through shoal:plugin/net",
         ),

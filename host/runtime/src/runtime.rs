@@ -1,8 +1,8 @@
 //! The runtime: what all plugins share.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -130,6 +130,7 @@ pub(crate) struct Inner {
 
 /// An engine with its slots and linkers.
 pub(crate) struct Machine {
+    sort: Sort,
     pub(crate) engine: Engine,
     pub(crate) slots: Arc<Slots>,
     linkers: Mutex<HashMap<Shape, Arc<Linker<State>>>>,
@@ -137,9 +138,10 @@ pub(crate) struct Machine {
 
 impl Machine {
     fn new(sort: Sort, slots: u32, memory: u64) -> Result<Machine, RuntimeError> {
-        let (engine, slots) = engine::engine(sort, slots, memory)
-            .map_err(|e| RuntimeError::Engine(e.to_string()))?;
+        let (engine, slots) =
+            engine::engine(sort, slots, memory).map_err(|e| RuntimeError::Engine(e.to_string()))?;
         Ok(Machine {
+            sort,
             engine,
             slots: Arc::new(Slots::new(slots)),
             linkers: Mutex::default(),
@@ -152,7 +154,7 @@ impl Machine {
         if let Some(linker) = linkers.get(&shape) {
             return Ok(Arc::clone(linker));
         }
-        let linker = Arc::new(link::linker(&self.engine, shape)?);
+        let linker = Arc::new(link::linker(&self.engine, self.sort, shape)?);
         linkers.insert(shape, Arc::clone(&linker));
         Ok(linker)
     }
@@ -235,15 +237,17 @@ impl Runtime {
 
     /// What is running now.
     pub fn stats(&self) -> RuntimeStats {
-        self.0.machines().fold(RuntimeStats::default(), |sum, machine| {
-            let slots = &machine.slots;
-            RuntimeStats {
-                slots: sum.slots + slots.total(),
-                live: sum.live + slots.live(),
-                idle: sum.idle + slots.idle(),
-                waiting: sum.waiting + slots.waiting(),
-            }
-        })
+        self.0
+            .machines()
+            .fold(RuntimeStats::default(), |sum, machine| {
+                let slots = &machine.slots;
+                RuntimeStats {
+                    slots: sum.slots + slots.total(),
+                    live: sum.live + slots.live(),
+                    idle: sum.idle + slots.idle(),
+                    waiting: sum.waiting + slots.waiting(),
+                }
+            })
     }
 
     /// Components that were being started when this process, or one before it, ended. They are not loaded.
@@ -272,7 +276,10 @@ impl Inner {
     /// Moves the engines' clocks on until they are gone, and lets go of instances that nobody calls.
     fn start_clock(&self) -> std::io::Result<()> {
         let engines = self.machines().map(|machine| machine.engine.weak());
-        let slots: Vec<_> = self.machines().map(|machine| Arc::downgrade(&machine.slots)).collect();
+        let slots: Vec<_> = self
+            .machines()
+            .map(|machine| Arc::downgrade(&machine.slots))
+            .collect();
         engine::start_clock(engines.collect(), move || {
             let alive: Vec<_> = slots.iter().filter_map(Weak::upgrade).collect();
             alive.iter().for_each(|slots| slots.expire());

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand_core::Rng as _;
 use shoal_model::limit::CallLimits;
 use wasmtime::component::ResourceTable;
-use rand_core::Rng as _;
-use wasmtime_wasi::{
-    HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView,
-};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::bindings::shoal::plugin as wit;
@@ -146,7 +144,10 @@ fn wasi(log: &CallLog, limits: &CallLimits, fixed: Option<FixedWorld>) -> WasiCt
     let mut wasi = WasiCtx::builder();
     wasi.stdout(log.stream(LogSource::Stdout))
         .stderr(log.stream(LogSource::Stderr))
-        .max_random_size(limits.random_max_bytes);
+        .max_random_size(limits.random_max_bytes)
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false);
     if let Some(fixed) = fixed {
         let mut number = SeededStream::new(fixed.seed, b'n');
         let number = u128::from(number.next_u64()) << 64 | u128::from(number.next_u64());

@@ -227,7 +227,6 @@ impl Config {
                 .or(file.listen.otlp_grpc)
                 .unwrap_or(local(4317)),
             allow_private,
-            plugins: file.plugins,
             limits: file.limits,
             clock_ahead: Duration::from_secs(flags.clock_ahead_seconds.unwrap_or(0)),
             currency: Currency {
@@ -260,7 +259,6 @@ mod tests {
         assert_eq!(config.otlp_grpc.port(), 4317);
         assert_eq!(config.allow_private, ["10.0.0.0/8"]);
         assert_eq!(config.limits["check"].cpu_ms, Some(500));
-
     }
 
     #[test]

@@ -221,7 +221,7 @@ impl DbError {
     }
 
     /// For a value in a column that its type refuses.
-    pub(in crate::db) fn corrupt(
+    pub(crate) fn corrupt(
         table: &'static str,
         key: impl ToString,
         problem: impl ToString,

@@ -8,8 +8,8 @@ use shoal_model::grant::Kind;
 use shoal_model::limit::{CallLimits, LimitOverrides};
 use shoal_runtime::Runtime;
 
-use crate::db::{DbError, System};
 use crate::db::plugin_limits::TenantLimitRow;
+use crate::db::{DbError, System};
 
 /// Longest time that can be set, in milliseconds: an hour.
 const MS_MAX: u64 = 3_600_000;
@@ -23,7 +23,10 @@ pub type LimitsByKind = BTreeMap<String, SetLimits>;
 /// [`CallLimits`](shoal_model::limit::CallLimits).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "each is a field of CallLimits, where it is explained")]
+#[expect(
+    missing_docs,
+    reason = "each is a field of CallLimits, where it is explained"
+)]
 pub struct SetLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_ms: Option<u64>,
@@ -143,7 +146,10 @@ mod tests {
             (r#"{"czech":{}}"#, "czech"),
             (r#"{"check":{"cpu":1}}"#, "cpu"),
             (r#"{"check":{"cpu_ms":0}}"#, "limits.check.cpu_ms is 0"),
-            (r#"{"check":{"memory_max_bytes":5000000000}}"#, "limits.check.memory_max_bytes"),
+            (
+                r#"{"check":{"memory_max_bytes":5000000000}}"#,
+                "limits.check.memory_max_bytes",
+            ),
         ] {
             let error = read(text).expect_err(text);
             assert!(error.contains(wanted), "{error}");

@@ -305,7 +305,9 @@ fn compile_limits(config: &Config) -> CompileLimits {
     let default = CompileLimits::default();
     let plugins = &config.plugins;
     CompileLimits {
-        cpu: plugins.compile_seconds.map_or(default.cpu, Duration::from_secs),
+        cpu: plugins
+            .compile_seconds
+            .map_or(default.cpu, Duration::from_secs),
         memory_max_bytes: plugins
             .compile_memory_mib
             .map_or(default.memory_max_bytes, |mib| mib << 20),

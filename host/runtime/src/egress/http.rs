@@ -401,7 +401,10 @@ impl Body for Answer {
 
 /// What the head of a request takes on the wire, but for line ends and the version.
 fn head_bytes(head: &http::request::Parts) -> u64 {
-    let path = head.uri.path_and_query().map_or(1, |path| path.as_str().len());
+    let path = head
+        .uri
+        .path_and_query()
+        .map_or(1, |path| path.as_str().len());
     let headers = head.headers.iter();
     let headers = headers.map(|(name, value)| name.as_str().len() + value.len());
     (head.method.as_str().len() + path + headers.sum::<usize>()) as u64

@@ -363,7 +363,12 @@ async fn turning_to_the_host_without_end_is_stopped_and_counted() {
         },
         ..InstallOptions::new(id(), plugin.manifest().asked(), serde_json::Map::new())
     });
-    let error = few.unwrap().run_check(&context()).await.outcome.unwrap_err();
+    let error = few
+        .unwrap()
+        .run_check(&context())
+        .await
+        .outcome
+        .unwrap_err();
     assert_eq!(limit(&error), LimitKind::HostCalls);
     assert_eq!(
         error.to_string(),

@@ -13,5 +13,6 @@ mod hostile;
 mod hostile_files;
 mod limits;
 mod loading;
+mod pages;
 mod receivers;
 mod support;

@@ -23,10 +23,7 @@ pub(super) struct LimitsCommand {
 }
 
 pub(super) async fn run(client: &Client, command: LimitsCommand, output: Output) -> Result<()> {
-    let path = format!(
-        "/api/v1/tenants/{}/plugin-limits",
-        segment(&command.tenant)
-    );
+    let path = format!("/api/v1/tenants/{}/plugin-limits", segment(&command.tenant));
     let mut shown = client.get(&path).await?;
     let is_change =
         command.weight.is_some() || !command.set.is_empty() || !command.clear.is_empty();
@@ -47,9 +44,9 @@ pub(super) async fn run(client: &Client, command: LimitsCommand, output: Output)
 fn changed(limits: &Value, set: &[String], clear: &[String]) -> Result<Map<String, Value>> {
     let mut limits = limits.as_object().cloned().unwrap_or_default();
     for text in set {
-        let (place, number) = text
-            .split_once('=')
-            .with_context(|| format!("{text:?} is not KIND.BOUND=NUMBER, such as check.cpu_ms=50"))?;
+        let (place, number) = text.split_once('=').with_context(|| {
+            format!("{text:?} is not KIND.BOUND=NUMBER, such as check.cpu_ms=50")
+        })?;
         let (kind, bound) = parts(place)?;
         let number: u64 = number
             .parse()
@@ -99,9 +96,23 @@ mod tests {
         let after = changed(&before, &set, &texts(&["check.wall_ms"])).expect("changed");
         let wanted = json!({ "check": { "cpu_ms": 40 }, "billing-rule": { "fuel": 7 } });
         assert_eq!(Value::Object(after), wanted);
-        for (set, clear) in [("check.cpu_ms", ""), ("cpu_ms=4", ""), ("check.x=y", ""), ("", "check.fuel")] {
-            let list = |text: &str| texts(if text.is_empty() { &[] } else { std::slice::from_ref(&text) });
-            assert!(changed(&before, &list(set), &list(clear)).is_err(), "{set}{clear}");
+        for (set, clear) in [
+            ("check.cpu_ms", ""),
+            ("cpu_ms=4", ""),
+            ("check.x=y", ""),
+            ("", "check.fuel"),
+        ] {
+            let list = |text: &str| {
+                texts(if text.is_empty() {
+                    &[]
+                } else {
+                    std::slice::from_ref(&text)
+                })
+            };
+            assert!(
+                changed(&before, &list(set), &list(clear)).is_err(),
+                "{set}{clear}"
+            );
         }
     }
 }
