@@ -11,6 +11,7 @@
 mod bad_input;
 mod cli;
 mod compile;
+mod crash;
 mod docs;
 mod hostile;
 mod hot_change;

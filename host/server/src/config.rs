@@ -227,6 +227,7 @@ impl Config {
                 .or(file.listen.otlp_grpc)
                 .unwrap_or(local(4317)),
             allow_private,
+            plugins: file.plugins,
             limits: file.limits,
             clock_ahead: Duration::from_secs(flags.clock_ahead_seconds.unwrap_or(0)),
             currency: Currency {
@@ -234,7 +235,6 @@ impl Config {
                 digits: file.billing.currency_digits.unwrap_or(0),
             },
             public_url: file.public_url.unwrap_or_default(),
-            plugins: file.plugins,
             data,
         }
     }
