@@ -9,6 +9,7 @@ use shoal_model::grant::{CapabilityKind, Kind};
 use wasmparser::{Encoding, Parser, Payload, Validator};
 
 use crate::manifest::{InvalidManifest, MANIFEST_MAX_BYTES, Manifest, SECTION};
+use crate::optional::is_optional;
 use crate::refusal::Refusal;
 
 /// Largest component: interpreters with their libraries take 12 MiB.
@@ -175,7 +176,7 @@ fn check_exports(exports: &[String], kind: Kind) -> Result<(), Refusal> {
             });
         }
         found |= interface == kind.as_str();
-        if interface != kind.as_str() {
+        if interface != kind.as_str() && !is_optional(interface) {
             return Err(wrong_export(exports, kind));
         }
     }

@@ -20,7 +20,7 @@ use crate::bindings::shoal::plugin::types as wit;
 use crate::call::{Call, CallContext, CallError, CallReport, Failure};
 use crate::channel::{Notification, Receipt};
 use crate::check::CheckOutcome;
-use crate::egress::allow::AllowList;
+use crate::egress::allow::Permits;
 use crate::failure;
 use crate::link::{Guest, Linked};
 use crate::plugin::Plugin;
@@ -56,8 +56,7 @@ pub(crate) struct InstalledParts {
     pub(crate) linked: Linked,
     pub(crate) grants: Grants,
     pub(crate) settings: Settings,
-    pub(crate) http_allow: Arc<AllowList>,
-    pub(crate) net_allow: Arc<AllowList>,
+    pub(crate) allow: Arc<Permits>,
     pub(crate) gate: Semaphore,
 }
 
@@ -298,8 +297,7 @@ impl Installed {
             Parts {
                 limits: parts.plugin.limits(),
                 network: Arc::clone(&parts.runtime.network),
-                http_allow: Arc::clone(&parts.http_allow),
-                net_allow: Arc::clone(&parts.net_allow),
+                allow: Arc::clone(&parts.allow),
                 fixed,
             },
         ))

@@ -29,6 +29,7 @@ mod log;
 mod manifest;
 mod memory;
 mod meter;
+mod optional;
 mod plugin;
 mod receiver;
 mod refusal;
