@@ -16,6 +16,7 @@ pub(crate) mod gate;
 pub(crate) mod http;
 mod icmp;
 pub(crate) mod net;
+pub(crate) mod script;
 pub(crate) mod target;
 pub(crate) mod tls;
 
@@ -33,6 +34,7 @@ use self::address::AddressPolicy;
 use self::connect::{Resolve, SystemResolver};
 pub(crate) use self::contacts::Contacts;
 use self::dns::Resolvers;
+use self::script::Script;
 
 /// Longest time to find a name's addresses.
 const RESOLVE_MAX: Duration = Duration::from_secs(3);
@@ -42,12 +44,15 @@ const CONNECT_MAX: Duration = Duration::from_secs(3);
 const HANDSHAKE_MAX: Duration = Duration::from_secs(3);
 
 /// What all plugins of a deployment share on their way out.
+#[derive(Clone)]
 pub(crate) struct Network {
     policy: AddressPolicy,
     resolver: Arc<dyn Resolve>,
     resolvers: Resolvers,
     tls: Arc<ClientConfig>,
     roots: Arc<rustls::RootCertStore>,
+    /// Plays the peers, in a rehearsal.
+    script: Option<Arc<Script>>,
 }
 
 /// The extra root certificates cannot be read.
@@ -92,8 +97,18 @@ impl Network {
             resolvers: Resolvers::new(&[]),
             tls: tls::trusting(Arc::clone(&roots)),
             roots,
+            script: None,
         })
     }
+
+    /// The same with peers that are played.
+    pub(crate) fn played_by(&self, script: Arc<Script>) -> Network {
+        Network {
+            script: Some(script),
+            ..self.clone()
+        }
+    }
+
 
     /// The same, with queries for records put to these resolvers instead of the system's, unless there are none.
     pub(crate) fn asking(self, resolvers: &[SocketAddr]) -> Network {

@@ -18,9 +18,11 @@ mod bindings;
 mod call;
 mod channel;
 mod check;
+mod contract;
 mod egress;
 mod engine;
 mod failure;
+mod golden;
 mod inspect;
 mod install;
 mod installed;
@@ -30,12 +32,15 @@ mod manifest;
 mod memory;
 mod meter;
 mod optional;
+mod pack;
 mod plugin;
 mod receiver;
 mod refusal;
+mod rehearsal;
 mod run;
 mod runtime;
 mod settings;
+mod signature;
 mod slots;
 mod state;
 
@@ -46,21 +51,31 @@ pub use call::{
 };
 pub use channel::{Notification, NotifiedAlert, NotifiedMonitor, Receipt, Trigger};
 pub use check::{CheckOutcome, Measurement};
+pub use contract::{Difference, Step, differences};
 pub use egress::InvalidRoots;
 pub use egress::address::{Cidr, InvalidCidr};
+pub use golden::GoldenResult;
 pub use inspect::{COMPONENT_MAX_BYTES, Inspection, inspect};
 pub use install::InstallOptions;
 pub use installed::Installed;
 pub use manifest::{
-    Asked, AskedLimits, Endpoint, InvalidManifest, MANIFEST_MAX_BYTES, Manifest, SECTION,
+    Asked, AskedLimits, Endpoint, GoldenTest, InvalidManifest, MANIFEST_MAX_BYTES, Manifest,
+    SECTION,
 };
+pub use pack::pack;
 pub use plugin::{InstallError, Plugin};
 pub use receiver::{
     Committed, Ingest, IngestError, RESPONSE_MAX_BYTES, ReceiverRequest, ReceiverResponse,
     Rejection, Transport,
 };
 pub use refusal::Refusal;
+pub use rehearsal::faults::{Faults, InvalidFault};
+pub use rehearsal::{Peers, Rehearsal, RehearsalError, Rehearsed};
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions, RuntimeStats};
 pub use settings::{
     InvalidSchema, InvalidSettings, SETTINGS_MAX_BYTES, SettingProblem, Settings, SettingsSchema,
+};
+pub use signature::{
+    InvalidKey, KeyId, PublicKey, PublisherKey, SIGNATURE_SECTION, SignatureState, SigningKey,
+    sign, unsigned, verify,
 };

@@ -13,11 +13,12 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 
 use crate::call::{CallError, CallReport};
+use crate::egress::Network;
 use crate::egress::allow::{BadDestination, Permits};
 use crate::engine::Determinism;
 use crate::failure::busy;
 use crate::inspect::{Inspection, capability_of, inspect};
-use crate::install::InstallOptions;
+use crate::install::{InstallOptions, World};
 use crate::installed::{Installed, InstalledParts};
 use crate::link::{Linked, Shape, reason};
 use crate::manifest::Manifest;
@@ -26,7 +27,7 @@ use crate::refusal::Refusal;
 use crate::run::{Live, Work};
 use crate::runtime::{Inner, determinism};
 use crate::settings::{InvalidSettings, Settings};
-use crate::state::{FixedWorld, Parts};
+use crate::state::{FixedWorld, Monotonic, Parts};
 
 /// Of all slots, the part that one installation may use at a time, so that it cannot starve others.
 const INSTALLATION_SHARE: usize = 4;
@@ -116,6 +117,24 @@ impl Plugin {
         self: &Arc<Plugin>,
         options: InstallOptions,
     ) -> Result<Arc<Installed>, InstallError> {
+        let world = World {
+            network: Arc::clone(&self.runtime.network),
+            fixed: None,
+        };
+        self.install_in(options, world)
+    }
+
+    /// The way out of this deployment.
+    pub(crate) fn network(&self) -> &Network {
+        &self.runtime.network
+    }
+
+    /// [`install`](Plugin::install) in a world of its own.
+    pub(crate) fn install_in(
+        self: &Arc<Plugin>,
+        options: InstallOptions,
+        world: World,
+    ) -> Result<Arc<Installed>, InstallError> {
         let InstallOptions {
             installation,
             grants,
@@ -138,6 +157,7 @@ impl Plugin {
             installation,
             plugin: Arc::clone(self),
             runtime: Arc::clone(&self.runtime),
+            world,
             linked,
             allow: Arc::new(self.permits(&grants, &settings)?),
             grants,
@@ -257,6 +277,7 @@ impl Plugin {
             fixed: is_exact.then_some(FixedWorld {
                 now_unix_ms: 0,
                 seed: [0; 32],
+                monotonic: Monotonic::Stands,
             }),
         };
         let mut live = Live::new(machine, slot, parts);

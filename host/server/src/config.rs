@@ -24,12 +24,16 @@ pub struct Config {
     pub otlp_grpc: SocketAddr,
     /// Networks (CIDR) that plugins may reach although they are private.
     pub allow_private: Vec<String>,
+    /// Resolvers that plugins' DNS queries are put to; empty for the system's.
+    pub resolvers: Vec<SocketAddr>,
     /// How far the server's clock is ahead of the system's; zero but in rehearsals.
     pub clock_ahead: Duration,
     /// In which currency statements are.
     pub currency: Currency,
     /// Where people reach this server, for links in notifications; empty when nobody said.
     pub public_url: String,
+    /// What plugins must be and may do.
+    pub plugins: PluginsSection,
 }
 
 /// A currency.
@@ -59,8 +63,21 @@ pub struct File {
     /// `[billing]`
     #[serde(default)]
     pub billing: BillingSection,
+    /// `[plugins]`
+    #[serde(default)]
+    pub plugins: PluginsSection,
     /// Where people reach this server, such as `https://shoal.example.com`.
     pub public_url: Option<String>,
+}
+
+/// `[plugins]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginsSection {
+    /// `off`, `warn` or `require` [default: warn].
+    pub signatures: Option<String>,
+    /// What no plugin gets beyond, such as `["http *:443", "net tls *"]` [default: everything].
+    pub ceiling: Option<Vec<String>>,
 }
 
 /// `[billing]`
@@ -100,6 +117,9 @@ pub struct NetworkSection {
     /// Networks (CIDR) that plugins may reach although they are private.
     #[serde(default)]
     pub allow_private: Vec<String>,
+    /// Resolvers that plugins' DNS queries are put to, such as `9.9.9.9:53`.
+    #[serde(default)]
+    pub resolvers: Vec<SocketAddr>,
 }
 
 impl File {
@@ -197,12 +217,14 @@ impl Config {
                 .or(file.listen.otlp_grpc)
                 .unwrap_or(local(4317)),
             allow_private,
+            resolvers: file.network.resolvers,
             clock_ahead: Duration::from_secs(flags.clock_ahead_seconds.unwrap_or(0)),
             currency: Currency {
                 code: file.billing.currency.unwrap_or_else(|| "JPY".to_owned()),
                 digits: file.billing.currency_digits.unwrap_or(0),
             },
             public_url: file.public_url.unwrap_or_default(),
+            plugins: file.plugins,
             data,
         }
     }
@@ -215,7 +237,7 @@ mod tests {
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file: File = toml::from_str(
-            "data = \"/var/lib/shoal\"\n[listen]\nhttp = \"0.0.0.0:80\"\n[network]\nallow_private = [\"10.0.0.0/8\"]",
+            "data = \"/var/lib/shoal\"\n[listen]\nhttp = \"0.0.0.0:80\"\n[network]\nallow_private = [\"10.0.0.0/8\"]\nresolvers = [\"9.9.9.9:53\"]",
         )
         .expect("a good file");
         let flags = Overrides {
@@ -227,6 +249,7 @@ mod tests {
         assert_eq!(config.http.port(), 0);
         assert_eq!(config.otlp_grpc.port(), 4317);
         assert_eq!(config.allow_private, ["10.0.0.0/8"]);
+        assert_eq!(config.resolvers, [SocketAddr::from(([9, 9, 9, 9], 53))]);
     }
 
     #[test]

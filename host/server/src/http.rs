@@ -4,6 +4,7 @@
 //! that walks every route as the wrong tenant are made from that one list.
 
 mod alerts;
+mod audit;
 mod caller;
 pub(crate) mod connections;
 mod error;
@@ -15,7 +16,9 @@ mod monitors;
 mod openapi;
 mod plugins;
 mod prometheus;
+mod publishers;
 pub mod receivers;
+mod releases;
 mod statements;
 mod tenants;
 mod usage;
@@ -74,6 +77,8 @@ pub fn routes() -> Vec<Route> {
         tenants::routes(),
         keys::routes(),
         plugins::routes(),
+        releases::routes(),
+        publishers::routes(),
         installations::routes(),
         monitors::routes(),
         alerts::routes(),
@@ -81,6 +86,7 @@ pub fn routes() -> Vec<Route> {
         statements::routes(),
         jobs::routes(),
         prometheus::routes(),
+        audit::routes(),
         openapi::routes(),
     ]
     .into_iter()

@@ -6,7 +6,7 @@ use shoal_model::grant::{Capability, Destination, Grants, HttpMethod, NetOperati
 use crate::egress::target::{self, Host, Target};
 use crate::settings::Settings;
 
-/// What one destination opens: nothing where it is a setting that is absent.
+/// What one destination opens: nothing where it is a setting that is absent, or whose URL lacks the port that matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Opened(Option<Place>);
 
@@ -44,7 +44,7 @@ pub(crate) struct BadDestination {
 enum Sort {
     /// URLs of HTTP.
     Http,
-    /// Any URL that says a port, or whose scheme has one.
+    /// Any URL that says a port, or whose scheme has one; others open nothing.
     WithPort,
     /// Any URL; ports do not matter.
     WithoutPort,
@@ -73,7 +73,11 @@ impl Opened {
                     what: format!("setting {name}"),
                     reason,
                 })?;
-                (Pattern::Exact(host), port.map_or(Ports::Any, Ports::One))
+                match port {
+                    Some(port) => (Pattern::Exact(host), Ports::One(port)),
+                    None if sort == Sort::WithoutPort => (Pattern::Exact(host), Ports::Any),
+                    None => return Ok(Opened(None)),
+                }
             }
         };
         let ports = match sort {
@@ -92,11 +96,7 @@ impl Opened {
 fn host_and_port(url: &str, sort: Sort) -> Result<(Host, Option<u16>), String> {
     match sort {
         Sort::Http => Target::of_url(url).map(|target| (target.host, Some(target.port))),
-        Sort::WithoutPort => target::host_of_url(url),
-        Sort::WithPort => match target::host_of_url(url)? {
-            (_, None) => Err("names no port: write one, as in tcp://example.com:5432".to_owned()),
-            found => Ok(found),
-        },
+        Sort::WithPort | Sort::WithoutPort => target::host_of_url(url),
     }
 }
 
@@ -410,8 +410,11 @@ mod tests {
             let checked = permits.check(Act::Net(operation), &target(host, port));
             assert_eq!(checked.is_ok(), is_open, "{operation:?} {host}:{port}");
         }
-        let no_port = self::permits(&asked[..1], &asked[..1], "icmp://a.test").expect_err("none");
-        assert!(no_port.reason.contains("names no port"), "{no_port:?}");
-        assert!(self::permits(&asked[1..], &asked[1..], "dns:a.test").is_ok());
+        let no_port = self::permits(&asked, &asked, "dns:a.test").expect("permits");
+        assert!(no_port.check(Act::Net(Dns), &target("a.test", 0)).is_ok());
+        for port in [25, 80, 443] {
+            let tcp = no_port.check(Act::Net(Tcp), &target("a.test", port));
+            assert!(tcp.is_err(), "{port}");
+        }
     }
 }

@@ -16,7 +16,8 @@ use hickory_resolver::system_conf::read_system_conf;
 use crate::bindings::shoal::plugin::net::{DnsAnswer, DnsRecord, NetError, RecordType};
 use crate::call::cut;
 use crate::egress::Network;
-use crate::egress::target::Host;
+use crate::egress::net::net_error;
+use crate::egress::target::{Host, Target};
 
 /// Records of an answer that are told; part of the contract.
 const RECORDS_MAX: usize = 100;
@@ -26,6 +27,7 @@ const DATA_MAX_BYTES: usize = 4096;
 const ATTEMPT_MAX: Duration = Duration::from_secs(3);
 
 /// The resolvers that queries are put to.
+#[derive(Clone)]
 pub(crate) struct Resolvers(Result<TokioResolver, String>);
 
 impl Resolvers {
@@ -72,9 +74,13 @@ impl Network {
     /// Asks for records of a name that the grant covers.
     pub(crate) async fn dns_query(
         &self,
-        host: &Host,
+        target: &Target,
         record_type: RecordType,
     ) -> Result<DnsAnswer, NetError> {
+        if let Some(script) = &self.script {
+            script.before_resolving(target).await.map_err(net_error)?;
+        }
+        let host = &target.host;
         let failed = |why: &str| NetError::Failed(format!("no answer about {host}: {why}"));
         let name = self.name_of(host, record_type)?;
         let resolver = self.resolvers.0.as_ref().map_err(|e| failed(e))?;

@@ -110,6 +110,16 @@ impl Gate {
 
     /// Connects, with TLS if it is wanted.
     async fn open(&self, target: &Target, is_tls: bool) -> Result<Box<dyn Stream>, Error> {
+        if let Some(script) = &self.network.script {
+            let played = script.open(target, is_tls).map_err(|e| {
+                self.log.remark(e.to_string());
+                http_error(e)
+            })?;
+            if let Some(peer) = played {
+                self.contacts.contacted(target);
+                return Ok(Box::new(peer));
+            }
+        }
         let connected = self.network.connect(target).await;
         let stream = connected.map_err(|e| {
             match &e {

@@ -101,7 +101,7 @@ impl Gate {
     ) -> Result<DnsAnswer, NetError> {
         let target = self.granted(NetOperation::Dns, name, None)?;
         self.contacts.contacted(format_args!("dns {target}"));
-        let asking = self.network.dns_query(&target.host, record_type);
+        let asking = self.network.dns_query(&target, record_type);
         let answer = within(timeout_ms, &target, asking).await;
         answer.inspect_err(|error| self.note(error))
     }
@@ -162,7 +162,8 @@ impl Gate {
     }
 }
 
-fn net_error(error: ConnectError) -> NetError {
+/// What it means to the guest that nobody was reached.
+pub(crate) fn net_error(error: ConnectError) -> NetError {
     let text = error.to_string();
     match error {
         ConnectError::AddressRefused { .. } => NetError::Denied(text),

@@ -7,8 +7,13 @@
 
 mod contract;
 mod determinism;
+mod golden;
 mod grants;
+mod hostile;
+mod hostile_files;
 mod limits;
 mod loading;
+mod network;
+mod optional;
 mod receivers;
 mod support;
