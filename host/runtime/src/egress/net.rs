@@ -100,8 +100,10 @@ impl Gate {
         timeout_ms: u32,
     ) -> Result<DnsAnswer, NetError> {
         let target = self.granted(NetOperation::Dns, name, None)?;
+        let name = self.network.query_name(&target.host, record_type);
+        let name = name.inspect_err(|error| self.note(error))?;
         self.contacts.contacted(format_args!("dns {target}"));
-        let asking = self.network.dns_query(&target, record_type);
+        let asking = self.network.dns_query(&target, name, record_type);
         let answer = within(timeout_ms, &target, asking).await;
         answer.inspect_err(|error| self.note(error))
     }
