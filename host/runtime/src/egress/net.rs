@@ -49,6 +49,7 @@ impl Gate {
         timeout_ms: u32,
     ) -> Result<TlsSession, NetError> {
         let target = self.granted(NetOperation::Tls, host, Some(port))?;
+        let _open = self.may_hold()?;
         within(timeout_ms, &target, async {
             let stream = self.reach(&target).await?;
             let peer = stream.peer_addr().map_err(|e| broken(&target, &e))?;
@@ -69,7 +70,7 @@ impl Gate {
         timeout_ms: u32,
     ) -> Result<Connection, NetError> {
         let target = self.granted(operation, host, Some(port))?;
-        let room = self.may_hold()?;
+        let open = self.may_hold()?;
         let (peer, stream) = within(timeout_ms, &target, async {
             let stream = self.reach(&target).await?;
             let peer = stream.peer_addr().map_err(|e| broken(&target, &e))?;
@@ -89,7 +90,7 @@ impl Gate {
             }
         })
         .await?;
-        Ok(Connection::new(self, target, peer, stream, room))
+        Ok(Connection::new(self, target, peer, stream, open))
     }
 
     /// Asks the operator's resolvers.

@@ -15,5 +15,6 @@ mod limits;
 mod loading;
 mod network;
 mod optional;
+mod pages;
 mod receivers;
 mod support;
