@@ -278,6 +278,7 @@ fn plugins(config: &Config, db: &Db, clock: &Clock) -> Result<PluginRegistry> {
     });
     let runtime = Runtime::new(RuntimeOptions {
         allow_private,
+        resolvers: config.resolvers.clone(),
         limits: limits.collect(),
         allow_large: config.plugins.allow_large.unwrap_or(false),
         compiler: Compiler::Child {

@@ -13,6 +13,8 @@ mod hostile;
 mod hostile_files;
 mod limits;
 mod loading;
+mod network;
+mod optional;
 mod pages;
 mod receivers;
 mod support;
