@@ -4,6 +4,8 @@ use serde_json::{Map, Value};
 use shoal_model::InstallationId;
 use shoal_model::grant::Grants;
 
+use crate::services::Services;
+
 /// Everything that [`Plugin::install`](crate::Plugin::install) needs to know.
 #[derive(Clone, Debug)]
 pub struct InstallOptions {
@@ -13,6 +15,8 @@ pub struct InstallOptions {
     pub grants: Grants,
     /// Its settings, secrets included.
     pub settings: Map<String, Value>,
+    /// What the deployment does for it.
+    pub services: Services,
 }
 
 impl InstallOptions {
@@ -26,6 +30,7 @@ impl InstallOptions {
             installation,
             grants,
             settings,
+            services: Services::default(),
         }
     }
 }

@@ -24,8 +24,10 @@ mod failure;
 mod inspect;
 mod install;
 mod installed;
+mod kv;
 mod link;
 mod log;
+mod mail;
 mod manifest;
 mod memory;
 mod meter;
@@ -34,6 +36,8 @@ mod receiver;
 mod refusal;
 mod run;
 mod runtime;
+mod secrets;
+mod services;
 mod settings;
 mod slots;
 mod state;
@@ -50,6 +54,11 @@ pub use egress::address::{Cidr, InvalidCidr};
 pub use inspect::{COMPONENT_MAX_BYTES, Inspection, inspect};
 pub use install::InstallOptions;
 pub use installed::Installed;
+pub use kv::{
+    KEY_MAX_BYTES, KEY_VALUE_MAX_BYTES, KEYS_MAX, KeyValue, KeyValueError, MemoryKeyValue,
+    OverlayKeyValue, VALUE_MAX_BYTES,
+};
+pub use mail::{Mail, MailError, MailRelay, RECIPIENTS_MAX};
 pub use manifest::{
     Asked, AskedLimits, Endpoint, InvalidManifest, MANIFEST_MAX_BYTES, Manifest, SECTION,
 };
@@ -60,6 +69,8 @@ pub use receiver::{
 };
 pub use refusal::Refusal;
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions, RuntimeStats};
+pub use secrets::{SECRET_MAX_BYTES, SECRET_MIN_BYTES};
+pub use services::Services;
 pub use settings::{
     InvalidSchema, InvalidSettings, SETTINGS_MAX_BYTES, SettingProblem, Settings, SettingsSchema,
 };

@@ -18,6 +18,7 @@ use crate::engine::{self, Determinism};
 use crate::link::{self, Shape};
 use crate::plugin::Plugin;
 use crate::refusal::Refusal;
+use crate::secrets::ReferenceKey;
 use crate::slots::Slots;
 use crate::state::State;
 
@@ -90,6 +91,7 @@ pub(crate) struct Inner {
     pub(crate) compiling: Semaphore,
     /// Numbers installations.
     pub(crate) next_key: AtomicU64,
+    pub(crate) references: ReferenceKey,
 }
 
 /// An engine with its slots and linkers.
@@ -168,6 +170,7 @@ impl Runtime {
             options,
             compiling: Semaphore::new(1),
             next_key: AtomicU64::new(0),
+            references: ReferenceKey::random(),
         })))
     }
 

@@ -23,6 +23,7 @@ use crate::log::CallLog;
 use crate::memory::MemoryLimiter;
 use crate::meter::Meter;
 use crate::receiver::{self, Ingest};
+use crate::services::Given;
 
 /// Random bytes that a guest may ask for at once.
 const RANDOM_MAX_BYTES: u64 = 64 << 10;
@@ -42,6 +43,7 @@ pub(crate) struct State {
     /// Set when the guest was stopped for computing too long.
     pub(crate) cpu_exceeded: bool,
     ingest: Option<Arc<dyn Ingest>>,
+    pub(crate) given: Given,
 }
 
 /// The world as a deterministic guest sees it.
@@ -59,6 +61,7 @@ pub(crate) struct Parts {
     pub(crate) http_allow: Arc<AllowList>,
     pub(crate) net_allow: Arc<AllowList>,
     pub(crate) fixed: Option<FixedWorld>,
+    pub(crate) given: Given,
 }
 
 impl State {
@@ -76,6 +79,7 @@ impl State {
                 network: parts.network,
                 allow: parts.http_allow,
                 contacts: Contacts::default(),
+                secrets: Arc::clone(&parts.given.secrets),
                 log,
                 requests_max: limits.http_requests_max,
                 body_max_bytes: limits.http_body_max_bytes,
@@ -87,6 +91,7 @@ impl State {
             limits,
             cpu_exceeded: false,
             ingest: None,
+            given: parts.given,
         }
     }
 
