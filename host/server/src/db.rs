@@ -95,6 +95,7 @@ pub mod jobs;
 mod migrate;
 pub mod monitors;
 pub mod notifications;
+pub mod plugin_kv;
 pub mod plugins;
 pub mod statements;
 pub mod system;

@@ -14,6 +14,7 @@ pub mod grpc;
 pub mod http;
 pub mod ingest;
 pub mod jobs;
+pub mod mail;
 pub mod monitoring;
 pub mod notify;
 pub mod observe;

@@ -4,7 +4,9 @@
 
 mod compiled;
 mod registry;
+mod services;
 mod snapshot;
 
 pub use registry::{NotRunnable, PluginRegistry, secret_place};
+pub use services::PluginServices;
 pub use snapshot::{Running, Shadow, Snapshot};

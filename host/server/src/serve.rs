@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use shoal_model::{TenantId, Timestamp};
-use shoal_runtime::{Runtime, RuntimeOptions};
+use shoal_runtime::{MailRelay, Runtime, RuntimeOptions};
 use shoal_store::{Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -28,8 +28,9 @@ use crate::db::catalog::SqlCatalog;
 use crate::ingest::admission::Admission;
 use crate::ingest::own::OwnSamples;
 use crate::ingest::receive::Receivers;
+use crate::mail::SmtpRelay;
 use crate::observe::{self, Observe};
-use crate::plugins::PluginRegistry;
+use crate::plugins::{PluginRegistry, PluginServices};
 use crate::query::Queries;
 use crate::secrets::SecretBox;
 use crate::task::Tasks;
@@ -61,7 +62,7 @@ pub async fn run(config: Config) -> Result<()> {
     bootstrap(&db, &config.data, clock.now()).await?;
     let listeners = Listeners::bind(&config).await?;
 
-    let plugins = Arc::new(plugins(&config, &db)?);
+    let plugins = Arc::new(plugins(&config, &db, &clock)?);
     plugins.reload().await?;
     let store = open_store(&config, &db, clock.now()).await?;
     let queries = Queries::new(store.clone());
@@ -261,7 +262,9 @@ async fn bootstrap(db: &Db, data: &Path, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-fn plugins(config: &Config, db: &Db) -> Result<PluginRegistry> {
+fn plugins(config: &Config, db: &Db, clock: &Clock) -> Result<PluginRegistry> {
+    let relay = SmtpRelay::open(&config.mail, clock.clone())?;
+    let relay = relay.map(|relay| Arc::new(relay) as Arc<dyn MailRelay>);
     let allow_private = config
         .allow_private
         .iter()
@@ -275,6 +278,7 @@ fn plugins(config: &Config, db: &Db) -> Result<PluginRegistry> {
         runtime,
         db.clone(),
         SecretBox::open(&config.data)?,
+        PluginServices::new(clock.clone(), relay),
     ))
 }
 

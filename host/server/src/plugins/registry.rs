@@ -27,6 +27,7 @@ use crate::db::installations::InstallationRow;
 use crate::db::plugins::VersionRow;
 use crate::db::{Db, DbError};
 use crate::plugins::compiled::Compiled;
+use crate::plugins::services::PluginServices;
 use crate::plugins::snapshot::{Running, Snapshot};
 use crate::secrets::SecretBox;
 use crate::task::Stop;
@@ -52,6 +53,7 @@ pub struct PluginRegistry {
     runtime: Runtime,
     db: Db,
     secrets: SecretBox,
+    services: PluginServices,
     snapshot: ArcSwap<Snapshot>,
     /// The revision of the snapshot. Held while the next one is built.
     revision: Mutex<Option<i64>>,
@@ -65,11 +67,17 @@ pub fn secret_place(tenant: TenantId, installation: &str, setting: &str) -> Stri
 
 impl PluginRegistry {
     /// An empty registry; [`PluginRegistry::reload`] fills it.
-    pub fn new(runtime: Runtime, db: Db, secrets: SecretBox) -> PluginRegistry {
+    pub fn new(
+        runtime: Runtime,
+        db: Db,
+        secrets: SecretBox,
+        services: PluginServices,
+    ) -> PluginRegistry {
         PluginRegistry {
             runtime,
             db,
             secrets,
+            services,
             snapshot: ArcSwap::default(),
             revision: Mutex::default(),
             compiled: Compiled::default(),
@@ -199,8 +207,12 @@ impl PluginRegistry {
             (.., Err(NotRunnable::Reason(reason))) | (_, Some(Err(reason)), _) => Err(reason),
             (Some(version), Some(Ok(plugin)), Ok(settings)) => {
                 let (granted, id) = (effective(&row, version)?, row.id()?);
+                let services = self.services.of(&self.db.tenant(row.tenant()), &row.id);
                 plugin
-                    .install(InstallOptions::new(id, granted, settings))
+                    .install(InstallOptions {
+                        services,
+                        ..InstallOptions::new(id, granted, settings)
+                    })
                     .map_err(|error| error.to_string())
             }
         };
@@ -252,8 +264,12 @@ impl PluginRegistry {
         let plugin = self.compiled(&version.digest).await?;
         let plugin = plugin.map_err(NotRunnable::Reason)?;
         let granted = effective(row, version)?;
+        let services = self.services.of(&self.db.tenant(row.tenant()), &row.id);
         plugin
-            .install(InstallOptions::new(row.id()?, granted, settings))
+            .install(InstallOptions {
+                services,
+                ..InstallOptions::new(row.id()?, granted, settings)
+            })
             .map_err(|error| NotRunnable::Reason(error.to_string()))?;
         Ok(plugin)
     }
@@ -391,7 +407,8 @@ mod tests {
             // At once, and when the process is started again.
             let secrets = SecretBox::open(&app.config.data).expect("a key");
             let runtime = app.plugins.runtime().clone();
-            let restarted = PluginRegistry::new(runtime, app.db.clone(), secrets);
+            let services = app.plugins.services.clone();
+            let restarted = PluginRegistry::new(runtime, app.db.clone(), secrets, services);
             for plugins in [&*app.plugins, &restarted] {
                 let component = plugins.compiled.entry(&worse.digest);
                 component.set(Err("too bad".to_owned())).expect("it is new");
