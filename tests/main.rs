@@ -16,4 +16,5 @@ mod isolation;
 mod openapi;
 mod otlp;
 mod road;
+mod services;
 mod support;
