@@ -10,10 +10,13 @@
 
 mod bad_input;
 mod cli;
+mod compile;
+mod docs;
 mod hostile;
 mod hot_change;
 mod isolation;
 mod openapi;
+mod other_languages;
 mod otlp;
 mod road;
 mod services;

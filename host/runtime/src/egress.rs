@@ -10,6 +10,7 @@ pub(crate) mod allow;
 pub(crate) mod certificate;
 pub(crate) mod connect;
 pub(crate) mod http;
+pub(crate) mod script;
 pub(crate) mod target;
 pub(crate) mod tls;
 
@@ -25,6 +26,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use self::address::AddressPolicy;
 use self::connect::{Resolve, SystemResolver};
+use self::script::Script;
 
 /// Longest time to find a name's addresses.
 const RESOLVE_MAX: Duration = Duration::from_secs(3);
@@ -34,11 +36,14 @@ const CONNECT_MAX: Duration = Duration::from_secs(3);
 const HANDSHAKE_MAX: Duration = Duration::from_secs(3);
 
 /// What all plugins of a deployment share on their way out.
+#[derive(Clone)]
 pub(crate) struct Network {
     policy: AddressPolicy,
     resolver: Arc<dyn Resolve>,
     tls: Arc<ClientConfig>,
     roots: Arc<rustls::RootCertStore>,
+    /// Plays the peers, in a rehearsal.
+    script: Option<Arc<Script>>,
 }
 
 /// The extra root certificates cannot be read.
@@ -82,7 +87,16 @@ impl Network {
             resolver,
             tls: tls::trusting(Arc::clone(&roots)),
             roots,
+            script: None,
         })
+    }
+
+    /// The same with peers that are played.
+    pub(crate) fn played_by(&self, script: Arc<Script>) -> Network {
+        Network {
+            script: Some(script),
+            ..self.clone()
+        }
     }
 }
 
@@ -93,7 +107,18 @@ pub(crate) struct Contacts(Arc<Mutex<ContactsInner>>);
 #[derive(Default)]
 struct ContactsInner {
     asked: u32,
+    open: u32,
+    bytes_out: u64,
     contacted: Vec<String>,
+}
+
+/// One open connection, as long as it lives.
+pub(crate) struct Connection(Contacts);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.0.lock().open -= 1;
+    }
 }
 
 impl Contacts {
@@ -107,12 +132,35 @@ impl Contacts {
         true
     }
 
+    /// Counts an open connection; `None` when there are `max` already.
+    pub(crate) fn open(&self, max: u32) -> Option<Connection> {
+        let mut inner = self.0.lock();
+        if inner.open >= max {
+            return None;
+        }
+        inner.open += 1;
+        Some(Connection(self.clone()))
+    }
+
+    /// Counts bytes that went out.
+    pub(crate) fn sent(&self, bytes: u64) {
+        self.0.lock().bytes_out += bytes;
+    }
+
+    /// How often it asked, and how many bytes went out.
+    pub(crate) fn counts(&self) -> (u32, u64) {
+        let inner = self.0.lock();
+        (inner.asked, inner.bytes_out)
+    }
+
     pub(crate) fn contacted(&self, target: &target::Target) {
         self.0.lock().contacted.push(target.to_string());
     }
 
     /// Takes the list and begins anew.
     pub(crate) fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock()).contacted
+        let mut inner = self.0.lock();
+        (inner.asked, inner.bytes_out) = (0, 0);
+        std::mem::take(&mut inner.contacted)
     }
 }

@@ -8,11 +8,19 @@ use shoal_model::Digest;
 use shoal_model::grant::{CapabilityKind, Kind};
 use wasmparser::{Encoding, Parser, Payload, Validator};
 
-use crate::manifest::{InvalidManifest, MANIFEST_MAX_BYTES, Manifest, SECTION};
+use crate::call::cut;
+use crate::manifest::{InvalidManifest, LimitClass, MANIFEST_MAX_BYTES, Manifest, SECTION};
 use crate::refusal::Refusal;
 
-/// Largest component: interpreters with their libraries take 12 MiB.
+/// Largest component, unless it asks for the class `large`: compiled languages take some 100 kB.
 pub const COMPONENT_MAX_BYTES: usize = 16 << 20;
+/// Largest component of the class `large`: Python with its libraries takes 18 to 40 MB.
+pub const LARGE_COMPONENT_MAX_BYTES: usize = 64 << 20;
+
+/// Longest name of an import or export; the longest of WASI has 40.
+const NAME_MAX_BYTES: usize = 300;
+/// Longest reason why a file is not valid.
+const REASON_MAX_BYTES: usize = 1000;
 
 /// What a component says of itself.
 #[derive(Clone, Debug)]
@@ -38,14 +46,12 @@ pub struct Inspection {
 /// # Errors
 /// Why the file is not accepted.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
-    if bytes.len() > COMPONENT_MAX_BYTES {
-        return Err(Refusal::TooLarge {
-            size_bytes: bytes.len() as u64,
-            max_bytes: COMPONENT_MAX_BYTES as u64,
-        });
-    }
+    check_size(bytes, LARGE_COMPONENT_MAX_BYTES)?;
     check_encoding(bytes)?;
     let parts = read(bytes)?;
+    if bytes.len() > COMPONENT_MAX_BYTES && parts.manifest()?.limits.class == LimitClass::Standard {
+        check_size(bytes, COMPONENT_MAX_BYTES)?;
+    }
     Validator::new()
         .validate_all(bytes)
         .map_err(|e| malformed(&e))?;
@@ -65,7 +71,17 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
     })
 }
 
-fn check_encoding(bytes: &[u8]) -> Result<(), Refusal> {
+fn check_size(bytes: &[u8], max_bytes: usize) -> Result<(), Refusal> {
+    if bytes.len() <= max_bytes {
+        return Ok(());
+    }
+    Err(Refusal::TooLarge {
+        size_bytes: bytes.len() as u64,
+        max_bytes: max_bytes as u64,
+    })
+}
+
+pub(crate) fn check_encoding(bytes: &[u8]) -> Result<(), Refusal> {
     if wasmtime::Engine::detect_precompiled(bytes).is_some() {
         return Err(Refusal::Precompiled);
     }
@@ -93,7 +109,7 @@ fn check_encoding(bytes: &[u8]) -> Result<(), Refusal> {
 fn malformed(error: &wasmparser::BinaryReaderError) -> Refusal {
     Refusal::Malformed {
         offset: error.offset() as u64,
-        reason: error.message().to_owned(),
+        reason: cut(error.message().to_owned(), REASON_MAX_BYTES),
     }
 }
 
@@ -118,13 +134,13 @@ fn read(bytes: &[u8]) -> Result<Parts, Refusal> {
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
                     let import = import.map_err(|e| malformed(&e))?;
-                    parts.imports.push(import.name.name.to_owned());
+                    parts.imports.push(name(import.name.name));
                 }
             }
             Payload::ComponentExportSection(section) if depth == 1 => {
                 for export in section {
                     let export = export.map_err(|e| malformed(&e))?;
-                    parts.exports.push(export.name.name.to_owned());
+                    parts.exports.push(name(export.name.name));
                 }
             }
             Payload::CustomSection(section) if section.name() == SECTION => {
@@ -134,6 +150,11 @@ fn read(bytes: &[u8]) -> Result<Parts, Refusal> {
         }
     }
     Ok(parts)
+}
+
+/// A name as it is compared and shown; what is longer than any of ours is none of ours.
+fn name(name: &str) -> String {
+    cut(name.to_owned(), NAME_MAX_BYTES)
 }
 
 impl Parts {
@@ -229,6 +250,17 @@ const BASELINE: [&str; 20] = [
     "wasi:filesystem/preopens",
 ];
 
+/// What interpreters import beside it.
+const SOCKETS: [&str; 7] = [
+    "wasi:sockets/network",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/tcp",
+    "wasi:sockets/udp-create-socket",
+    "wasi:sockets/udp",
+];
+
 /// The capability that an interface belongs to, if it needs one.
 pub(crate) fn capability_of(import: &str) -> Option<CapabilityKind> {
     match import.split('@').next().unwrap_or_default() {
@@ -275,6 +307,8 @@ fn check_import(import: &str, manifest: &Manifest) -> Result<(), Refusal> {
     match name {
         "shoal:plugin/types" | "shoal:plugin/telemetry" | "shoal:plugin/log" => Ok(()),
         _ if BASELINE.contains(&name) => Ok(()),
+        // An interpreter's C library brings them along; they are linked so that each use is refused.
+        _ if SOCKETS.contains(&name) && manifest.limits.class == LimitClass::Large => Ok(()),
         _ if name.starts_with("wasi:sockets/") => forbidden(
             "open connections through wasi:http, or ask the host through shoal:plugin/net",
         ),

@@ -1,8 +1,14 @@
 //! What an installation gives a plugin.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use shoal_model::InstallationId;
 use shoal_model::grant::Grants;
+use shoal_model::limit::LimitOverrides;
+
+use crate::egress::Network;
+use crate::state::FixedWorld;
 
 use crate::services::Services;
 
@@ -15,6 +21,12 @@ pub struct InstallOptions {
     pub grants: Grants,
     /// Its settings, secrets included.
     pub settings: Map<String, Value>,
+    /// Who shares the slots with whom: calls of one tenant do not keep those of another waiting.
+    pub tenant: u64,
+    /// How much of the slots the tenant gets while others wait, 1 as a rule.
+    pub weight: u32,
+    /// Bounds of the tenant's own, of which only the lower ones count.
+    pub limits: LimitOverrides,
     /// What the deployment does for it.
     pub services: Services,
 }
@@ -30,7 +42,18 @@ impl InstallOptions {
             installation,
             grants,
             settings,
+            tenant: 0,
+            weight: 1,
+            limits: LimitOverrides::default(),
             services: Services::default(),
         }
     }
+}
+
+/// What surrounds an installation.
+pub(crate) struct World {
+    /// The way out.
+    pub(crate) network: Arc<Network>,
+    /// Clock and randomness, where they are made up for every call.
+    pub(crate) fixed: Option<FixedWorld>,
 }

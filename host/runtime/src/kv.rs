@@ -154,7 +154,7 @@ impl State {
     where
         F: Future<Output = Result<T, KeyValueError>>,
     {
-        let values = self.given.services.kv.clone().ok_or_else(|| {
+        let values = self.provided.services.kv.clone().ok_or_else(|| {
             wit::KvError::Unavailable("values can only be kept while a call is served".to_owned())
         })?;
         Ok(self.meter.uncounted(work(values)).await?)

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use shoal_model::grant::{Capability, Grants, Recipient};
@@ -64,6 +65,25 @@ pub enum MailError {
     /// It may pass.
     #[error("{0}")]
     Retry(String),
+}
+
+/// Takes mail and sends none: for tools and tests.
+#[derive(Default)]
+pub struct MemoryRelay(Mutex<Vec<Mail>>);
+
+impl MemoryRelay {
+    /// What was handed over, in order.
+    pub fn taken(&self) -> Vec<Mail> {
+        self.0.lock().clone()
+    }
+}
+
+#[async_trait]
+impl MailRelay for MemoryRelay {
+    async fn send(&self, mail: Mail) -> Result<String, MailError> {
+        self.0.lock().push(mail);
+        Ok("taken and kept in memory".to_owned())
+    }
 }
 
 /// To whom an installation may send mail; in small letters.
@@ -186,9 +206,9 @@ fn check(message: &wit::Message) -> Result<(), String> {
 impl State {
     /// What keeps a message from being sent.
     fn mail_denied(&mut self, message: &wit::Message) -> Result<(), wit::MailError> {
-        let given = &mut self.given;
+        let provided = &mut self.provided;
         check(message).map_err(wit::MailError::Invalid)?;
-        if let Some(address) = message.to.iter().find(|to| !given.recipients.allow(to)) {
+        if let Some(address) = message.to.iter().find(|to| !provided.recipients.allow(to)) {
             return Err(wit::MailError::Denied(format!(
                 "{address} is not in the grant of this installation: ask whoever grants it"
             )));
@@ -196,18 +216,18 @@ impl State {
         let parts = [&message.subject, &message.text].into_iter();
         if let Some(setting) = parts
             .chain(&message.html)
-            .find_map(|part| given.secrets.mentioned_in(part.as_bytes()))
+            .find_map(|part| provided.secrets.mentioned_in(part.as_bytes()))
         {
             return Err(wit::MailError::Denied(format!(
                 "the message holds the reference of secret {setting}, and no secret goes out by mail"
             )));
         }
-        if given.mails >= MAILS_MAX {
+        if provided.mails >= MAILS_MAX {
             return Err(wit::MailError::Denied(format!(
                 "{MAILS_MAX} messages are the most that one call may send"
             )));
         }
-        given.mails += 1;
+        provided.mails += 1;
         Ok(())
     }
 }
@@ -221,12 +241,12 @@ impl wit::Host for State {
             self.log().remark(format!("a message was refused: {why}"));
             return Err(refused);
         }
-        let Some(relay) = self.given.services.mail.clone() else {
+        let Some(relay) = self.provided.services.mail.clone() else {
             let why = "mail can only be sent while a call is served";
             return Err(wit::MailError::Retry(why.to_owned()));
         };
         let mail = Mail {
-            key: key(&self.given.work, self.given.mails),
+            key: key(&self.provided.work, self.provided.mails),
             to: message.to,
             subject: message.subject,
             text: message.text,

@@ -1,15 +1,23 @@
 //! Why a file is not accepted as a plugin.
 
+use shoal_model::Digest;
 use shoal_model::grant::{CapabilityKind, Kind};
 
+use crate::call::cut;
 use crate::manifest::InvalidManifest;
+
+/// Longest reason that quotes the file: a file may hold one line of 16 MiB.
+const REASON_MAX_BYTES: usize = 1000;
+/// Names of exports that are shown.
+const NAMES_MAX: usize = 10;
 
 /// A file is not accepted as a plugin. Each says which value is at fault and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Larger than [`COMPONENT_MAX_BYTES`](crate::COMPONENT_MAX_BYTES).
+    /// Larger than [`COMPONENT_MAX_BYTES`](crate::COMPONENT_MAX_BYTES), or
+    /// [`LARGE_COMPONENT_MAX_BYTES`](crate::LARGE_COMPONENT_MAX_BYTES) where it asks for the class `large`.
     #[error(
-        "the file has {size_bytes} bytes, {max_bytes} are the most: strip it, or leave data out"
+        "the file has {size_bytes} bytes, {max_bytes} are the most: strip it, or leave data out; an interpreter asks for limits.class = \"large\" in plugin.toml"
     )]
     TooLarge {
         /// Size of the file.
@@ -49,7 +57,7 @@ pub enum Refusal {
     )]
     SeveralManifests(usize),
     /// The manifest breaks a rule.
-    #[error(transparent)]
+    #[error("{}", cut(.0.to_string(), REASON_MAX_BYTES))]
     Manifest(#[from] InvalidManifest),
     /// It does not export what its kind must.
     #[error("plugin.toml says kind = \"{kind}\", so the component must export {wanted}; it exports {}", list(.found))]
@@ -98,6 +106,27 @@ pub enum Refusal {
         /// What does not fit.
         reason: String,
     },
+    /// Compiling it takes more than the deployment allows.
+    #[error("{0}: make it smaller, above all its largest function")]
+    CompileLimit(String),
+    /// The compiler is at fault, or the system.
+    #[error("the component could not be compiled, which is no fault of it: {0}")]
+    CompilerFailed(String),
+    /// The server ended while it was started; it is not tried again.
+    #[error(
+        "the server ended while {0} was started, so it is not started again until an operator forgives it, or a new version replaces it"
+    )]
+    Suspect(Digest),
+    /// It wants to be large, and the deployment has no room for that.
+    #[error(
+        "plugin.toml: limits.class = \"large\" needs the operator's leave: [plugins] allow_large = true in the server's configuration"
+    )]
+    LargeNotAllowed,
+    /// A billing rule wants to be large.
+    #[error(
+        "plugin.toml: limits.class = \"large\" is for receivers, checks and channels: a billing rule runs in the deterministic engine, which has no room for an interpreter"
+    )]
+    LargeBillingRule,
     /// Its start-up code failed.
     #[error("the component cannot start: {0}")]
     CannotStart(String),
@@ -105,8 +134,11 @@ pub enum Refusal {
 
 fn list(names: &[String]) -> String {
     if names.is_empty() {
-        "nothing".into()
-    } else {
-        names.join(", ")
+        return "nothing".into();
+    }
+    let shown = names[..names.len().min(NAMES_MAX)].join(", ");
+    match names.len().saturating_sub(NAMES_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }

@@ -268,7 +268,7 @@ impl wit::Host for State {
         encoding: wit::KeyEncoding,
         data: Vec<u8>,
     ) -> Result<Vec<u8>, wit::SecretError> {
-        let mut list = self.given.secrets.list.iter();
+        let mut list = self.provided.secrets.list.iter();
         let signed = match list.find(|secret| secret.reference == reference) {
             None => Err(wit::SecretError::Denied(
                 "this is the reference of no secret: give what the settings hold".to_owned(),

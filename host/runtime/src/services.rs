@@ -28,7 +28,7 @@ impl fmt::Debug for Services {
 
 /// What an instance is given beside the network.
 #[derive(Clone, Default)]
-pub(crate) struct Given {
+pub(crate) struct Provided {
     pub(crate) services: Services,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) recipients: Arc<Recipients>,
@@ -38,7 +38,7 @@ pub(crate) struct Given {
     pub(crate) mails: u32,
 }
 
-impl Given {
+impl Provided {
     /// Makes ready for a call.
     pub(crate) fn begin_call(&mut self, work: String) {
         self.work = work;

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
+use rand_core::Rng as _;
 use shoal_model::limit::CallLimits;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{
-    Deterministic, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView,
-};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::bindings::shoal::plugin as wit;
@@ -23,12 +21,8 @@ use crate::log::CallLog;
 use crate::memory::MemoryLimiter;
 use crate::meter::Meter;
 use crate::receiver::{self, Ingest};
-use crate::services::Given;
-
-/// Random bytes that a guest may ask for at once.
-const RANDOM_MAX_BYTES: u64 = 64 << 10;
-/// Length of the seeded stream before it repeats: beyond what key generation or shuffling takes.
-const SEEDED_BYTES: usize = 4096;
+use crate::seeded::SeededStream;
+use crate::services::Provided;
 
 /// Data of one store.
 pub(crate) struct State {
@@ -42,16 +36,30 @@ pub(crate) struct State {
     pub(crate) limits: CallLimits,
     /// Set when the guest was stopped for computing too long.
     pub(crate) cpu_exceeded: bool,
+    /// Times that the guest turned to the host in this call.
+    pub(crate) host_calls: u64,
     ingest: Option<Arc<dyn Ingest>>,
-    pub(crate) given: Given,
+    pub(crate) provided: Provided,
 }
 
-/// The world as a deterministic guest sees it.
+/// The world as a guest sees it for whom it is made up.
+#[derive(Clone, Debug)]
 pub(crate) struct FixedWorld {
     /// What its clock shows, milliseconds since the Unix epoch.
     pub(crate) now_unix_ms: i64,
     /// Where its randomness comes from.
     pub(crate) seed: [u8; 32],
+    /// What it measures time with.
+    pub(crate) monotonic: Monotonic,
+}
+
+/// The clock that measures how long something takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Monotonic {
+    /// Everything takes no time.
+    Stands,
+    /// As it is.
+    Runs,
 }
 
 /// What a state is made of.
@@ -61,7 +69,7 @@ pub(crate) struct Parts {
     pub(crate) http_allow: Arc<AllowList>,
     pub(crate) net_allow: Arc<AllowList>,
     pub(crate) fixed: Option<FixedWorld>,
-    pub(crate) given: Given,
+    pub(crate) provided: Provided,
 }
 
 impl State {
@@ -73,16 +81,18 @@ impl State {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_MAX_BYTES);
         State {
-            wasi: wasi(&log, parts.fixed),
+            wasi: wasi(&log, &limits, parts.fixed),
             http,
             gate: HttpGate {
                 network: parts.network,
                 allow: parts.http_allow,
                 contacts: Contacts::default(),
-                secrets: Arc::clone(&parts.given.secrets),
+                secrets: Arc::clone(&parts.provided.secrets),
                 log,
                 requests_max: limits.http_requests_max,
+                request_body_max_bytes: limits.http_request_body_max_bytes,
                 body_max_bytes: limits.http_body_max_bytes,
+                connections_max: limits.connections_max,
             },
             table,
             net_allow: parts.net_allow,
@@ -90,14 +100,21 @@ impl State {
             meter: Arc::default(),
             limits,
             cpu_exceeded: false,
+            host_calls: 0,
             ingest: None,
-            given: parts.given,
+            provided: parts.provided,
         }
     }
 
-    /// Makes ready for a call: a new meter, and where metrics go.
-    pub(crate) fn begin_call(&mut self, ingest: Option<Arc<dyn Ingest>>) -> Arc<Meter> {
+    /// Makes ready for a call: a new meter, how much it may compute, and where metrics go.
+    pub(crate) fn begin_call(
+        &mut self,
+        limits: CallLimits,
+        ingest: Option<Arc<dyn Ingest>>,
+    ) -> Arc<Meter> {
         self.meter = Arc::default();
+        self.limits = limits;
+        self.host_calls = 0;
         self.memory.begin_call();
         self.cpu_exceeded = false;
         self.ingest = ingest;
@@ -107,6 +124,15 @@ impl State {
     /// Lets go of what belonged to the call.
     pub(crate) fn end_call(&mut self) {
         self.ingest = None;
+    }
+
+    /// Counts a turn to the host; an error when there have been too many.
+    pub(crate) fn count_host_call(&mut self) -> wasmtime::Result<()> {
+        self.host_calls += 1;
+        if self.host_calls > self.limits.host_calls_max {
+            wasmtime::bail!("too many host calls");
+        }
+        Ok(())
     }
 
     pub(crate) fn log(&self) -> &CallLog {
@@ -119,36 +145,26 @@ impl State {
 }
 
 /// The harmless baseline: no environment, no arguments, no files, no sockets; output goes to the log.
-fn wasi(log: &CallLog, fixed: Option<FixedWorld>) -> WasiCtx {
+fn wasi(log: &CallLog, limits: &CallLimits, fixed: Option<FixedWorld>) -> WasiCtx {
     let mut wasi = WasiCtx::builder();
     wasi.stdout(log.stream(LogSource::Stdout))
         .stderr(log.stream(LogSource::Stderr))
-        .max_random_size(RANDOM_MAX_BYTES);
+        .max_random_size(limits.random_max_bytes)
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false);
     if let Some(fixed) = fixed {
-        let bytes = seeded(&fixed.seed);
-        let number = |at: usize| {
-            u128::from_le_bytes(bytes[at..at + 16].try_into().expect("16 bytes of 4096"))
-        };
-        wasi.insecure_random_seed(number(0))
-            .secure_random(Deterministic::new(bytes.clone()))
-            .insecure_random(Deterministic::new(bytes.iter().rev().copied().collect()))
-            .wall_clock(FixedClock(fixed.now_unix_ms))
-            .monotonic_clock(FixedClock(0));
+        let mut number = SeededStream::new(fixed.seed, b'n');
+        let number = u128::from(number.next_u64()) << 64 | u128::from(number.next_u64());
+        wasi.insecure_random_seed(number)
+            .secure_random(SeededStream::new(fixed.seed, b's'))
+            .insecure_random(SeededStream::new(fixed.seed, b'i'))
+            .wall_clock(FixedClock(fixed.now_unix_ms));
+        if fixed.monotonic == Monotonic::Stands {
+            wasi.monotonic_clock(FixedClock(0));
+        }
     }
     wasi.build()
-}
-
-/// SHA-256 in counter mode.
-fn seeded(seed: &[u8; 32]) -> Vec<u8> {
-    (0u64..)
-        .flat_map(|counter| {
-            let mut hash = Sha256::new();
-            hash.update(seed);
-            hash.update(counter.to_le_bytes());
-            <[u8; 32]>::from(hash.finalize())
-        })
-        .take(SEEDED_BYTES)
-        .collect()
 }
 
 /// A clock that stands.

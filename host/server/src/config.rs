@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::limits::LimitsByKind;
+
 /// The settings of one process, complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -24,6 +26,10 @@ pub struct Config {
     pub otlp_grpc: SocketAddr,
     /// Networks (CIDR) that plugins may reach although they are private.
     pub allow_private: Vec<String>,
+    /// What plugins must be and may do, and how they are compiled.
+    pub plugins: PluginsSection,
+    /// What plugins of a kind may use, where it differs from the default.
+    pub limits: LimitsByKind,
     /// How far the server's clock is ahead of the system's; zero but in rehearsals.
     pub clock_ahead: Duration,
     /// In which currency statements are.
@@ -109,11 +115,35 @@ pub struct File {
     /// `[billing]`
     #[serde(default)]
     pub billing: BillingSection,
+    /// `[plugins]`
+    #[serde(default)]
+    pub plugins: PluginsSection,
+    /// `[limits.KIND]`
+    #[serde(default)]
+    pub limits: LimitsByKind,
     /// `[mail]`
     #[serde(default)]
     pub mail: MailSection,
     /// Where people reach this server, such as `https://shoal.example.com`.
     pub public_url: Option<String>,
+}
+
+/// `[plugins]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginsSection {
+    /// `off`, `warn` or `require` [default: warn].
+    pub signatures: Option<String>,
+    /// What no plugin gets beyond, such as `["http *:443", "net tls *"]` [default: everything].
+    pub ceiling: Option<Vec<String>>,
+    /// Processor time that compiling one plugin may take, in seconds [default: 30].
+    pub compile_seconds: Option<u64>,
+    /// Memory that compiling one plugin may take, in MiB [default: 1024].
+    pub compile_memory_mib: Option<u64>,
+    /// How much all compiled plugins may take on disk, in MiB [default: 2048].
+    pub kept_mib: Option<u64>,
+    /// Whether plugins of the class `large`, interpreters, are accepted [default: false].
+    pub allow_large: Option<bool>,
 }
 
 /// `[billing]`
@@ -273,12 +303,14 @@ impl Config {
                 .or(file.listen.otlp_grpc)
                 .unwrap_or(local(4317)),
             allow_private,
+            limits: file.limits,
             clock_ahead: Duration::from_secs(flags.clock_ahead_seconds.unwrap_or(0)),
             currency: Currency {
                 code: file.billing.currency.unwrap_or_else(|| "JPY".to_owned()),
                 digits: file.billing.currency_digits.unwrap_or(0),
             },
             public_url: file.public_url.unwrap_or_default(),
+            plugins: file.plugins,
             mail: MailConfig {
                 relay: file.mail.relay,
                 from: file.mail.from,
@@ -298,7 +330,7 @@ mod tests {
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file: File = toml::from_str(
-            "data = \"/var/lib/shoal\"\n[listen]\nhttp = \"0.0.0.0:80\"\n[network]\nallow_private = [\"10.0.0.0/8\"]",
+            "data = \"/var/lib/shoal\"\n[listen]\nhttp = \"0.0.0.0:80\"\n[network]\nallow_private = [\"10.0.0.0/8\"]\n[limits.check]\ncpu_ms = 500",
         )
         .expect("a good file");
         let flags = Overrides {
@@ -310,6 +342,7 @@ mod tests {
         assert_eq!(config.http.port(), 0);
         assert_eq!(config.otlp_grpc.port(), 4317);
         assert_eq!(config.allow_private, ["10.0.0.0/8"]);
+        assert_eq!(config.limits["check"].cpu_ms, Some(500));
     }
 
     #[test]

@@ -88,6 +88,7 @@ macro_rules! sql {
 }
 
 pub mod alerts;
+pub mod audit;
 pub mod catalog;
 mod dialect;
 pub mod installations;
@@ -96,12 +97,15 @@ mod migrate;
 pub mod monitors;
 pub mod notifications;
 pub mod plugin_kv;
+pub mod plugin_limits;
 pub mod plugins;
+pub mod publishers;
 pub mod statements;
 pub mod system;
 pub mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tracks;
 pub mod usage;
 
 pub use system::System;
@@ -218,7 +222,7 @@ impl DbError {
     }
 
     /// For a value in a column that its type refuses.
-    pub(in crate::db) fn corrupt(
+    pub(crate) fn corrupt(
         table: &'static str,
         key: impl ToString,
         problem: impl ToString,

@@ -4,6 +4,7 @@
 //! that walks every route as the wrong tenant are made from that one list.
 
 mod alerts;
+mod audit;
 mod caller;
 pub(crate) mod connections;
 mod error;
@@ -11,11 +12,14 @@ mod input;
 mod installations;
 mod jobs;
 mod keys;
+mod limits;
 mod monitors;
 mod openapi;
 mod plugins;
 mod prometheus;
+mod publishers;
 pub mod receivers;
+mod releases;
 mod statements;
 mod tenants;
 mod usage;
@@ -73,7 +77,10 @@ pub fn routes() -> Vec<Route> {
     [
         tenants::routes(),
         keys::routes(),
+        limits::routes(),
         plugins::routes(),
+        releases::routes(),
+        publishers::routes(),
         installations::routes(),
         monitors::routes(),
         alerts::routes(),
@@ -81,6 +88,7 @@ pub fn routes() -> Vec<Route> {
         statements::routes(),
         jobs::routes(),
         prometheus::routes(),
+        audit::routes(),
         openapi::routes(),
     ]
     .into_iter()

@@ -4,6 +4,7 @@
 //! only one that reads the time, [`task`] the only one that spawns.
 
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod billing;
 pub mod cli;
@@ -14,6 +15,7 @@ pub mod grpc;
 pub mod http;
 pub mod ingest;
 pub mod jobs;
+pub mod limits;
 pub mod mail;
 pub mod monitoring;
 pub mod notify;

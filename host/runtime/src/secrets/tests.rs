@@ -360,7 +360,9 @@ fn gate(grants: &[&str], secrets: Secrets, opened: &[&str]) -> (HttpGate, CallLo
         secrets: Arc::new(secrets),
         log: log.clone(),
         requests_max: 10,
+        request_body_max_bytes: 10_000,
         body_max_bytes: 10_000,
+        connections_max: 4,
     };
     (gate, log)
 }

@@ -7,8 +7,12 @@
 
 mod contract;
 mod determinism;
+mod golden;
 mod grants;
+mod hostile;
+mod hostile_files;
 mod limits;
 mod loading;
+mod pages;
 mod receivers;
 mod support;

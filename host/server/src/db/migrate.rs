@@ -32,6 +32,8 @@ const MIGRATIONS: &[Migration] = migrations![
     3 "0003_telemetry",
     4 "0004_monitoring",
     5 "0005_jobs_and_billing",
+    6 "0006_plugin_lifecycle",
+    8 "0008_plugin_limits",
     9 "0009_plugin_kv",
 ];
 

@@ -166,36 +166,20 @@ impl TenantDb {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Map;
-    use shoal_model::InstallationId;
-
     use super::*;
     use crate::db::Db;
-    use crate::db::installations::NewInstallation;
     use crate::db::testing::each_database;
+    use crate::monitoring::testing::{installation, put, tenant};
 
     const MAX: KvMax = KvMax {
         keys: 3,
         bytes: 100,
     };
 
-    async fn installed(db: &Db, tenant: &str, random: u8) -> (TenantDb, String) {
-        let system = db.system();
-        let row = system.create_tenant(tenant, tenant, Timestamp(1)).await.expect("made");
-        let tenant = db.tenant(row.id());
-        let new = NewInstallation {
-            id: InstallationId::from_random([random; 10]),
-            name: "counter".to_owned(),
-            plugin_id: "p".to_owned(),
-            kind: "check".to_owned(),
-            pinned_digest: None,
-            settings: Map::new(),
-            secrets: Vec::new(),
-            grants: None,
-            is_enabled: true,
-            interval_ms: None,
-        };
-        tenant.put_installation(&new, Timestamp(2)).await.expect("put");
+    /// A tenant with an installation.
+    async fn installed(db: &Db, key: &str) -> (TenantDb, String) {
+        let (tenant, new) = (tenant(db, key).await, installation(7, "check"));
+        put(&tenant, &new).await;
         (tenant, new.id.to_string())
     }
 
@@ -212,14 +196,14 @@ mod tests {
     #[tokio::test]
     async fn values_belong_to_their_installation_and_go_with_it() {
         each_database(|db| async move {
-            let (acme, id) = installed(&db, "acme", 7).await;
-            let (other, _) = installed(&db, "other", 7).await;
+            let (acme, id) = installed(&db, "acme").await;
+            let (other, _) = installed(&db, "other").await;
             let now = Timestamp(10);
             let written = acme.kv_write(set(&id, "k", b"1"), MAX, now).await;
             assert_eq!(written.expect("written"), KvWritten::Yes);
             assert_eq!(other.kv_get(&id, "k", now).await.expect("read"), None);
             assert_eq!(acme.kv_get(&id, "k", now).await.expect("read"), Some(b"1".to_vec()));
-            assert!(acme.delete_installation(&id).await.expect("deleted"));
+            assert!(acme.remove_installation(&id).await.expect("deleted"));
             assert_eq!(acme.kv_names(&id, now).await.expect("read"), [] as [&str; 0]);
             let gone = acme.kv_write(set(&id, "k", b"1"), MAX, now).await;
             assert!(matches!(gone, Err(DbError::RowCount { .. })), "{gone:?}");
@@ -230,7 +214,7 @@ mod tests {
     #[tokio::test]
     async fn a_swap_and_an_end_are_kept() {
         each_database(|db| async move {
-            let (acme, id) = installed(&db, "acme", 7).await;
+            let (acme, id) = installed(&db, "acme").await;
             let swap = |expected: Option<&[u8]>, new: Option<&[u8]>| KvWrite {
                 expected: Some(expected.map(<[u8]>::to_vec)),
                 new: new.map(<[u8]>::to_vec),
@@ -261,7 +245,7 @@ mod tests {
     #[tokio::test]
     async fn writers_at_a_time_stay_within_the_bounds_together() {
         each_database(|db| async move {
-            let (acme, id) = installed(&db, "acme", 7).await;
+            let (acme, id) = installed(&db, "acme").await;
             let names: Vec<_> = ('a'..='l').map(|c| format!("k{c}")).collect();
             let writes = names.iter().map(|name| {
                 acme.kv_write(set(&id, name, b"v"), MAX, Timestamp(10))
@@ -285,7 +269,7 @@ mod tests {
     #[tokio::test]
     async fn of_many_who_count_at_a_time_none_is_lost() {
         each_database(|db| async move {
-            let (acme, id) = installed(&db, "acme", 7).await;
+            let (acme, id) = installed(&db, "acme").await;
             let count = || async {
                 loop {
                     let present = acme.kv_get(&id, "n", Timestamp(10)).await.expect("read");
