@@ -19,4 +19,5 @@ mod isolation;
 mod openapi;
 mod otlp;
 mod road;
+mod services;
 mod support;

@@ -190,9 +190,7 @@ impl State {
         (host, port, timeout_ms): (String, u16, u32),
     ) -> wasmtime::Result<Result<Resource<Connection>, NetError>> {
         let connected = self
-            .at_the_gate(
-                async move |gate| gate.connect(operation, &host, port, timeout_ms).await,
-            )
+            .at_the_gate(async move |gate| gate.connect(operation, &host, port, timeout_ms).await)
             .await;
         Ok(match connected {
             Ok(connection) => Ok(self.table.push(connection)?),
