@@ -19,4 +19,5 @@ mod openapi;
 mod other_languages;
 mod otlp;
 mod road;
+mod services;
 mod support;

@@ -10,6 +10,9 @@ wasmtime::component::bindgen!({
         world host {
             import shoal:plugin/log@0.1.0;
             import shoal:plugin/net@0.1.0;
+            import shoal:plugin/mail@0.1.0;
+            import shoal:plugin/kv@0.1.0;
+            import shoal:plugin/secrets@0.1.0;
             import shoal:plugin/ingest@0.1.0;
             export shoal:plugin/receiver@0.1.0;
             export shoal:plugin/check@0.1.0;
@@ -21,6 +24,12 @@ wasmtime::component::bindgen!({
     imports: {
         "shoal:plugin/net@0.1.0.tls-certificate": async,
         "shoal:plugin/ingest@0.1.0.write-metrics": async,
+        "shoal:plugin/mail@0.1.0.send": async,
+        "shoal:plugin/kv@0.1.0.get": async,
+        "shoal:plugin/kv@0.1.0.set": async,
+        "shoal:plugin/kv@0.1.0.swap": async,
+        "shoal:plugin/kv@0.1.0.delete": async,
+        "shoal:plugin/kv@0.1.0.keys": async,
     },
     exports: { default: async },
     require_store_data_send: true,

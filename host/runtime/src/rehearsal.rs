@@ -12,8 +12,11 @@ use shoal_model::{InstallationId, Timestamp};
 use crate::call::{Call, CallContext, CallError, CallReport};
 use crate::egress::script::{Beyond, Script};
 use crate::install::{InstallOptions, World};
+use crate::kv::MemoryKeyValue;
+use crate::mail::MemoryRelay;
 use crate::plugin::{InstallError, Plugin};
 use crate::receiver::Ingest;
+use crate::services::Services;
 use crate::state::{FixedWorld, Monotonic};
 
 use self::faults::Faults;
@@ -141,7 +144,15 @@ pub(crate) struct Play {
 }
 
 impl Play {
-    pub(crate) async fn perform(self, plugin: &Arc<Plugin>) -> Result<Rehearsed, InstallError> {
+    pub(crate) async fn perform(
+        mut self,
+        plugin: &Arc<Plugin>,
+    ) -> Result<Rehearsed, InstallError> {
+        let now = self.now;
+        self.options.services = Services {
+            kv: Some(Arc::new(MemoryKeyValue::new(move || now))),
+            mail: Some(Arc::new(MemoryRelay::default())),
+        };
         let world = World {
             network: Arc::new(plugin.network().played_by(Arc::clone(&self.script))),
             fixed: self.fixed,

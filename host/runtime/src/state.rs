@@ -22,6 +22,7 @@ use crate::memory::MemoryLimiter;
 use crate::meter::Meter;
 use crate::receiver::{self, Ingest};
 use crate::seeded::SeededStream;
+use crate::services::Provided;
 
 /// Data of one store.
 pub(crate) struct State {
@@ -38,6 +39,7 @@ pub(crate) struct State {
     /// Times that the guest turned to the host in this call.
     pub(crate) host_calls: u64,
     ingest: Option<Arc<dyn Ingest>>,
+    pub(crate) provided: Provided,
 }
 
 /// The world as a guest sees it for whom it is made up.
@@ -67,6 +69,7 @@ pub(crate) struct Parts {
     pub(crate) http_allow: Arc<AllowList>,
     pub(crate) net_allow: Arc<AllowList>,
     pub(crate) fixed: Option<FixedWorld>,
+    pub(crate) provided: Provided,
 }
 
 impl State {
@@ -84,6 +87,7 @@ impl State {
                 network: parts.network,
                 allow: parts.http_allow,
                 contacts: Contacts::default(),
+                secrets: Arc::clone(&parts.provided.secrets),
                 log,
                 requests_max: limits.http_requests_max,
                 request_body_max_bytes: limits.http_request_body_max_bytes,
@@ -98,6 +102,7 @@ impl State {
             cpu_exceeded: false,
             host_calls: 0,
             ingest: None,
+            provided: parts.provided,
         }
     }
 

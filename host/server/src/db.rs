@@ -96,6 +96,7 @@ pub mod jobs;
 mod migrate;
 pub mod monitors;
 pub mod notifications;
+pub mod plugin_kv;
 pub mod plugin_limits;
 pub mod plugins;
 pub mod publishers;

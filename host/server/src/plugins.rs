@@ -12,6 +12,7 @@ mod lifecycle;
 mod permission;
 mod prepare;
 mod registry;
+mod services;
 mod snapshot;
 mod wishes;
 
@@ -21,5 +22,6 @@ pub use lifecycle::{Approve, By, HeldBack, Publish, Released, RollBack};
 pub use permission::{Missing, Side};
 pub use prepare::{Prepared, SignaturePolicy};
 pub use registry::{NotRunnable, PluginRegistry, Policy, RegistryParts, secret_place};
+pub use services::PluginServices;
 pub use snapshot::{Running, Shadow, Snapshot};
 pub use wishes::Wish;

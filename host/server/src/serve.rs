@@ -15,7 +15,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use shoal_model::limit::CallLimits;
 use shoal_model::{TenantId, Timestamp};
-use shoal_runtime::{ArtifactOptions, CompileLimits, Compiler, Runtime, RuntimeOptions};
+use shoal_runtime::{
+    ArtifactOptions, CompileLimits, Compiler, MailRelay, Runtime, RuntimeOptions,
+};
 use shoal_store::{Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -29,8 +31,9 @@ use crate::db::catalog::SqlCatalog;
 use crate::ingest::admission::Admission;
 use crate::ingest::own::OwnSamples;
 use crate::ingest::receive::Receivers;
+use crate::mail::SmtpRelay;
 use crate::observe::{self, Observe};
-use crate::plugins::{PluginRegistry, Policy, RegistryParts};
+use crate::plugins::{PluginRegistry, PluginServices, Policy, RegistryParts};
 use crate::query::Queries;
 use crate::secrets::SecretBox;
 use crate::task::Tasks;
@@ -265,6 +268,8 @@ async fn bootstrap(db: &Db, data: &Path, now: Timestamp) -> Result<()> {
 }
 
 fn plugins(config: &Config, db: &Db, clock: &Clock) -> Result<PluginRegistry> {
+    let relay = SmtpRelay::open(&config.mail, clock.clone())?;
+    let relay = relay.map(|relay| Arc::new(relay) as Arc<dyn MailRelay>);
     let allow_private = config
         .allow_private
         .iter()
@@ -298,6 +303,7 @@ fn plugins(config: &Config, db: &Db, clock: &Clock) -> Result<PluginRegistry> {
         secrets,
         clock: clock.clone(),
         policy: Policy::of(&config.plugins)?,
+        services: PluginServices::new(clock.clone(), relay),
     }))
 }
 

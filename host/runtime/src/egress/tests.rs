@@ -85,6 +85,7 @@ fn world(answers: &[&[&str]], grants: &[&str], roots: &[u8]) -> World {
         gate: HttpGate {
             network: Arc::new(network),
             allow: Arc::new(allow.expect("a list")),
+            secrets: Arc::default(),
             contacts: Contacts::default(),
             log: log.clone(),
             requests_max: 3,
