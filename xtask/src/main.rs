@@ -1,4 +1,4 @@
-//! Everything a developer runs: `cargo xtask test`, `demo`, `bench`, `ci`, `new-plugin`, `plugins`, `postgres`.
+//! Everything a developer runs: `cargo xtask test`, `demo`, `bench`, `ci`, `plugins`, `postgres`.
 //!
 //! One module a command, in the order in which they build on each other: [`report`] prints, [`command`]
 //! runs other programs, [`toolchain`], [`plugins`], [`postgres`] and [`python`] prepare, and the rest is what
@@ -14,7 +14,6 @@ mod ci;
 mod command;
 mod demo;
 mod interrupt;
-mod new_plugin;
 mod plugins;
 mod postgres;
 mod python;
@@ -41,7 +40,6 @@ Commands:
                                  plugins, doc, separated by commas. ARGS go to the test runner.
   ci                             Formatting, lints, all tests, licences and advisories.
   bench NAME                     Measure; NAME: ingest or plugin-call. Figures are the last lines, as JSON.
-  new-plugin NAME [--from DIR]   Copy a first-party plugin to begin one of your own.
   plugins                        Build the plugins and the tests' guests.
   postgres                       Start a private PostgreSQL, print its address, stop it on Ctrl-C.
 ";
@@ -68,7 +66,6 @@ fn run(arguments: &[String]) -> Result<()> {
         "test" => test::run(&test::Options::parse(rest)?),
         "ci" => no_more(rest).and_then(|()| ci::run()),
         "bench" => bench::run(rest),
-        "new-plugin" => new_plugin::run(rest),
         "plugins" => no_more(rest).and_then(|()| plugins::build()),
         "postgres" => no_more(rest).and_then(|()| postgres::serve()),
         "help" | "--help" | "-h" => {

@@ -8,11 +8,17 @@ use shoal_model::Digest;
 use shoal_model::grant::{CapabilityKind, Kind};
 use wasmparser::{Encoding, Parser, Payload, Validator};
 
+use crate::call::cut;
 use crate::manifest::{InvalidManifest, MANIFEST_MAX_BYTES, Manifest, SECTION};
 use crate::refusal::Refusal;
 
 /// Largest component: interpreters with their libraries take 12 MiB.
 pub const COMPONENT_MAX_BYTES: usize = 16 << 20;
+
+/// Custom sections that are listed; tools make about twenty.
+const CUSTOM_SECTIONS_MAX: usize = 100;
+/// Longest name of a custom section that is shown.
+const NAME_MAX_BYTES: usize = 200;
 
 /// What a component says of itself.
 #[derive(Clone, Debug)]
@@ -29,6 +35,8 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// How large it is.
     pub size_bytes: u64,
+    /// Names and sizes of its custom sections, of all depths, in its order; what is the same name is one entry.
+    pub custom_sections: Vec<(String, u64)>,
 }
 
 /// Reads a component and checks what can be checked without running it.
@@ -62,6 +70,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
         imports: parts.imports,
         exports: parts.exports,
         size_bytes: bytes.len() as u64,
+        custom_sections: parts.custom_sections,
     })
 }
 
@@ -102,6 +111,7 @@ struct Parts {
     imports: Vec<String>,
     exports: Vec<String>,
     manifests: Vec<Vec<u8>>,
+    custom_sections: Vec<(String, u64)>,
 }
 
 /// Walks the sections; imports and exports count at the top only, manifests anywhere.
@@ -127,8 +137,11 @@ fn read(bytes: &[u8]) -> Result<Parts, Refusal> {
                     parts.exports.push(export.name.name.to_owned());
                 }
             }
-            Payload::CustomSection(section) if section.name() == SECTION => {
-                parts.manifests.push(section.data().to_owned());
+            Payload::CustomSection(section) => {
+                parts.count(section.name(), section.data().len() as u64);
+                if section.name() == SECTION {
+                    parts.manifests.push(section.data().to_owned());
+                }
             }
             _ => {}
         }
@@ -137,6 +150,17 @@ fn read(bytes: &[u8]) -> Result<Parts, Refusal> {
 }
 
 impl Parts {
+    /// Beyond [`CUSTOM_SECTIONS_MAX`] names, the rest is left out.
+    fn count(&mut self, name: &str, size_bytes: u64) {
+        let known = self.custom_sections.iter_mut();
+        if let Some((_, size)) = known.into_iter().find(|(known, _)| known == name) {
+            *size += size_bytes;
+        } else if self.custom_sections.len() < CUSTOM_SECTIONS_MAX {
+            self.custom_sections
+                .push((cut(name.to_owned(), NAME_MAX_BYTES), size_bytes));
+        }
+    }
+
     fn manifest(&self) -> Result<Manifest, Refusal> {
         let [data] = self.manifests.as_slice() else {
             return Err(match self.manifests.len() {
@@ -229,8 +253,8 @@ const BASELINE: [&str; 20] = [
     "wasi:filesystem/preopens",
 ];
 
-/// The capability that an interface belongs to, if it needs one.
-pub(crate) fn capability_of(import: &str) -> Option<CapabilityKind> {
+/// The capability that an import belongs to, if it needs one.
+pub fn capability_of(import: &str) -> Option<CapabilityKind> {
     match import.split('@').next().unwrap_or_default() {
         "wasi:http/types" | "wasi:http/outgoing-handler" => Some(CapabilityKind::Http),
         "shoal:plugin/net" => Some(CapabilityKind::Net),

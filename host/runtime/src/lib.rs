@@ -54,7 +54,7 @@ pub use contract::{Difference, Step, differences};
 pub use egress::InvalidRoots;
 pub use egress::address::{Cidr, InvalidCidr};
 pub use golden::GoldenResult;
-pub use inspect::{COMPONENT_MAX_BYTES, Inspection, inspect};
+pub use inspect::{COMPONENT_MAX_BYTES, Inspection, capability_of, inspect};
 pub use install::InstallOptions;
 pub use installed::Installed;
 pub use manifest::{
