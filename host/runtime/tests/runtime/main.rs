@@ -9,6 +9,8 @@ mod contract;
 mod determinism;
 mod golden;
 mod grants;
+mod hostile;
+mod hostile_files;
 mod limits;
 mod loading;
 mod receivers;
