@@ -10,6 +10,7 @@ use wasmparser::{Encoding, Parser, Payload, Validator};
 
 use crate::call::cut;
 use crate::manifest::{InvalidManifest, MANIFEST_MAX_BYTES, Manifest, SECTION};
+use crate::optional::is_optional;
 use crate::refusal::Refusal;
 
 /// Largest component: interpreters with their libraries take 12 MiB.
@@ -206,7 +207,7 @@ fn check_exports(exports: &[String], kind: Kind) -> Result<(), Refusal> {
             });
         }
         found |= interface == kind.as_str();
-        if interface != kind.as_str() {
+        if interface != kind.as_str() && !is_optional(interface) {
             return Err(wrong_export(exports, kind));
         }
     }

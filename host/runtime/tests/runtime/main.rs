@@ -13,5 +13,7 @@ mod hostile;
 mod hostile_files;
 mod limits;
 mod loading;
+mod network;
+mod optional;
 mod receivers;
 mod support;
