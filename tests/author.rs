@@ -7,6 +7,15 @@ use serde_json::{Value, json};
 
 use crate::support::components::component;
 
+const FIRST_PARTY: [&str; 6] = [
+    "http-check",
+    "net-check",
+    "webhook",
+    "slack",
+    "mackerel-plan",
+    "otlp",
+];
+
 /// Runs `shoal plugin` without a server.
 fn plugin(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shoal"));
@@ -53,7 +62,7 @@ fn manifest(package: &str) -> String {
 
 #[test]
 fn every_first_party_plugin_keeps_its_promises() {
-    for package in ["http-check", "webhook", "slack", "mackerel-plan", "otlp"] {
+    for package in FIRST_PARTY {
         let (folder, file) = with_component(package);
         let tested = done(&plugin(folder.path(), &["test", &file, "--json"]));
         let tests = tested["tests"].as_array().expect("tests");
@@ -89,7 +98,7 @@ fn a_broken_promise_names_what_was_expected_and_found() {
 
 #[test]
 fn under_a_fault_a_plugin_still_gives_an_answer() {
-    for package in ["http-check", "webhook", "slack", "mackerel-plan", "otlp"] {
+    for package in FIRST_PARTY {
         let (folder, file) = with_component(package);
         for fault in ["http=503,delay=5ms", "dns=fail", "clock=+1h"] {
             let arguments = ["test", &file, "--fault", fault, "--json"];

@@ -5,7 +5,10 @@
 //! and so many damaged copies of the plugins that are built.
 #![expect(clippy::print_stdout, reason = "a program of its own")]
 #![expect(clippy::unwrap_used, reason = "shared with tests")]
-#![expect(clippy::disallowed_methods, reason = "it measures, and owns what it starts")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it measures, and owns what it starts"
+)]
 #![allow(dead_code, reason = "shared with tests, which use the rest")]
 
 #[path = "../tests/runtime/hostile.rs"]

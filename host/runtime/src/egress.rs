@@ -109,7 +109,6 @@ impl Network {
         }
     }
 
-
     /// The same, with queries for records put to these resolvers instead of the system's, unless there are none.
     pub(crate) fn asking(self, resolvers: &[SocketAddr]) -> Network {
         Network {

@@ -46,7 +46,11 @@ fn every_file_of_a_folder_ends_in_an_outcome() {
         .filter(|(at, path)| is_other(path) || at % EVERY == 0);
     let program = program();
     for (_, path) in chosen {
-        let output = Command::new(&program).arg("file").arg(path).output().unwrap();
+        let output = Command::new(&program)
+            .arg("file")
+            .arg(path)
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         let path = path.display();
         assert!(output.status.success(), "{path}: {}: {said}", output.status);

@@ -28,7 +28,10 @@ pub(crate) fn fill(folder: &Path, damaged: usize) -> usize {
     let plugins = built();
     for at in 0..damaged {
         if let Some((name, bytes)) = plugins.get(at % plugins.len().max(1)) {
-            files.push((format!("damaged_{at}_{name}"), damage(&mut random, bytes.clone(), at)));
+            files.push((
+                format!("damaged_{at}_{name}"),
+                damage(&mut random, bytes.clone(), at),
+            ));
         }
     }
     for (name, bytes) in &files {

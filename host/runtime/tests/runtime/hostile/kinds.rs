@@ -452,7 +452,11 @@ fn rule_wrong_product() -> Case {
 fn rule_largest_numbers() -> Case {
     bad_statement(
         "the smallest and largest numbers there are, whose product is none",
-        line((i64::MIN, 0), (i64::MAX, 999_999_999), (i64::MIN, -999_999_999)),
+        line(
+            (i64::MIN, 0),
+            (i64::MAX, 999_999_999),
+            (i64::MIN, -999_999_999),
+        ),
         "the plugin's answer breaks its contract: line 1: ",
     )
 }
