@@ -15,5 +15,6 @@ mod limits;
 mod loading;
 mod network;
 mod optional;
+mod packing;
 mod receivers;
 mod support;
