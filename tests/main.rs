@@ -8,6 +8,7 @@
     reason = "these tests stand outside the process: they read its environment, clock and tasks for themselves"
 )]
 
+mod author;
 mod bad_input;
 mod cli;
 mod compile;

@@ -3,6 +3,7 @@
 //!
 //! Exit codes: 0 done, 1 it did not work, 2 the command line is wrong.
 
+mod author;
 mod client;
 mod job;
 mod limits;

@@ -7,16 +7,14 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::Server;
+use super::author::{self, AuthorCommand};
 use super::client::{Client, segment};
 use super::output::{Output, Table, text};
 
 #[derive(Subcommand)]
 pub(super) enum PluginCommand {
-    /// Show what a component says of itself, without running it or asking a server.
-    Inspect {
-        /// The component (.wasm).
-        file: PathBuf,
-    },
+    #[command(flatten)]
+    Author(AuthorCommand),
     /// Add a version to the catalogue.
     Add {
         /// The component (.wasm).
@@ -79,25 +77,7 @@ pub(super) enum PluginCommand {
 
 pub(super) async fn run(server: &Server, command: PluginCommand, output: Output) -> Result<()> {
     match command {
-        PluginCommand::Inspect { file } => {
-            let inspection = shoal_runtime::inspect(&read(&file)?)?;
-            let shown = json!({
-                "plugin": inspection.manifest.id.to_string(),
-                "version": inspection.manifest.version.to_string(),
-                "kind": inspection.kind.to_string(),
-                "digest": inspection.digest.to_string(),
-                "title": inspection.manifest.title,
-                "description": inspection.manifest.description,
-                "size_bytes": inspection.size_bytes,
-                "endpoints": inspection.manifest.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "settings": inspection.manifest.settings.json(),
-                "example": inspection.manifest.example,
-                "asked": inspection.manifest.asked().0.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "imports": inspection.imports,
-                "exports": inspection.exports,
-            });
-            output.show(&shown, |shown| format!("{shown:#}"));
-        }
+        PluginCommand::Author(command) => author::run(server, command, output).await?,
         PluginCommand::Add { file } => {
             let bytes = read(&file)?;
             let added = Client::new(server)?
@@ -237,7 +217,7 @@ fn from_files(files: &[String]) -> Result<Map<String, Value>> {
 }
 
 /// `a=1`, `b=text` as an object.
-fn pairs(settings: &[String]) -> Result<Map<String, Value>> {
+pub(super) fn pairs(settings: &[String]) -> Result<Map<String, Value>> {
     let pair = |text: &String| {
         let (name, value) = text
             .split_once('=')
