@@ -10,6 +10,7 @@ pub(crate) mod allow;
 pub(crate) mod certificate;
 pub(crate) mod connect;
 pub(crate) mod http;
+pub(crate) mod script;
 pub(crate) mod target;
 pub(crate) mod tls;
 
@@ -25,6 +26,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use self::address::AddressPolicy;
 use self::connect::{Resolve, SystemResolver};
+use self::script::Script;
 
 /// Longest time to find a name's addresses.
 const RESOLVE_MAX: Duration = Duration::from_secs(3);
@@ -34,11 +36,14 @@ const CONNECT_MAX: Duration = Duration::from_secs(3);
 const HANDSHAKE_MAX: Duration = Duration::from_secs(3);
 
 /// What all plugins of a deployment share on their way out.
+#[derive(Clone)]
 pub(crate) struct Network {
     policy: AddressPolicy,
     resolver: Arc<dyn Resolve>,
     tls: Arc<ClientConfig>,
     roots: Arc<rustls::RootCertStore>,
+    /// Plays the peers, in a rehearsal.
+    script: Option<Arc<Script>>,
 }
 
 /// The extra root certificates cannot be read.
@@ -82,7 +87,16 @@ impl Network {
             resolver,
             tls: tls::trusting(Arc::clone(&roots)),
             roots,
+            script: None,
         })
+    }
+
+    /// The same with peers that are played.
+    pub(crate) fn played_by(&self, script: Arc<Script>) -> Network {
+        Network {
+            script: Some(script),
+            ..self.clone()
+        }
     }
 }
 

@@ -71,7 +71,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
     })
 }
 
-fn check_encoding(bytes: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn check_encoding(bytes: &[u8]) -> Result<(), Refusal> {
     if wasmtime::Engine::detect_precompiled(bytes).is_some() {
         return Err(Refusal::Precompiled);
     }

@@ -1,8 +1,13 @@
 //! What an installation gives a plugin.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use shoal_model::InstallationId;
 use shoal_model::grant::Grants;
+
+use crate::egress::Network;
+use crate::state::FixedWorld;
 
 /// Everything that [`Plugin::install`](crate::Plugin::install) needs to know.
 #[derive(Clone, Debug)]
@@ -28,4 +33,12 @@ impl InstallOptions {
             settings,
         }
     }
+}
+
+/// What surrounds an installation.
+pub(crate) struct World {
+    /// The way out.
+    pub(crate) network: Arc<Network>,
+    /// Clock and randomness, where they are made up for every call.
+    pub(crate) fixed: Option<FixedWorld>,
 }

@@ -22,13 +22,14 @@ use crate::channel::{Notification, Receipt};
 use crate::check::CheckOutcome;
 use crate::egress::allow::AllowList;
 use crate::failure;
+use crate::install::World;
 use crate::link::{Guest, Linked};
 use crate::plugin::Plugin;
 use crate::receiver::{Ingest, ReceiverRequest, ReceiverResponse};
 use crate::run::{Live, Work};
 use crate::runtime::Inner;
 use crate::settings::Settings;
-use crate::state::{FixedWorld, Parts};
+use crate::state::{FixedWorld, Monotonic, Parts};
 
 /// Requests that one instance of a receiver serves.
 const REUSE_CALLS_MAX: u32 = 128;
@@ -53,6 +54,7 @@ pub(crate) struct InstalledParts {
     pub(crate) installation: InstallationId,
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) runtime: Arc<Inner>,
+    pub(crate) world: World,
     pub(crate) linked: Linked,
     pub(crate) grants: Grants,
     pub(crate) settings: Settings,
@@ -169,6 +171,7 @@ impl Installed {
         request.fixed = Some(FixedWorld {
             now_unix_ms: wit_usage.period.to_unix_ms,
             seed: self.seed(&wit_usage, terms),
+            monotonic: Monotonic::Stands,
         });
         let work: Work<Result<_, _>> = Box::new(move |store, guest| {
             Box::pin(async move {
@@ -297,10 +300,10 @@ impl Installed {
             slot,
             Parts {
                 limits: parts.plugin.limits(),
-                network: Arc::clone(&parts.runtime.network),
+                network: Arc::clone(&parts.world.network),
                 http_allow: Arc::clone(&parts.http_allow),
                 net_allow: Arc::clone(&parts.net_allow),
-                fixed,
+                fixed: fixed.or_else(|| parts.world.fixed.clone()),
             },
         ))
     }

@@ -18,9 +18,11 @@ mod bindings;
 mod call;
 mod channel;
 mod check;
+mod contract;
 mod egress;
 mod engine;
 mod failure;
+mod golden;
 mod inspect;
 mod install;
 mod installed;
@@ -29,9 +31,11 @@ mod log;
 mod manifest;
 mod memory;
 mod meter;
+mod pack;
 mod plugin;
 mod receiver;
 mod refusal;
+mod rehearsal;
 mod run;
 mod runtime;
 mod settings;
@@ -46,20 +50,26 @@ pub use call::{
 };
 pub use channel::{Notification, NotifiedAlert, NotifiedMonitor, Receipt, Trigger};
 pub use check::{CheckOutcome, Measurement};
+pub use contract::{Difference, Step, differences};
 pub use egress::InvalidRoots;
 pub use egress::address::{Cidr, InvalidCidr};
+pub use golden::GoldenResult;
 pub use inspect::{COMPONENT_MAX_BYTES, Inspection, inspect};
 pub use install::InstallOptions;
 pub use installed::Installed;
 pub use manifest::{
-    Asked, AskedLimits, Endpoint, InvalidManifest, MANIFEST_MAX_BYTES, Manifest, SECTION,
+    Asked, AskedLimits, Endpoint, GoldenTest, InvalidManifest, MANIFEST_MAX_BYTES, Manifest,
+    SECTION,
 };
+pub use pack::pack;
 pub use plugin::{InstallError, Plugin};
 pub use receiver::{
     Committed, Ingest, IngestError, RESPONSE_MAX_BYTES, ReceiverRequest, ReceiverResponse,
     Rejection, Transport,
 };
 pub use refusal::Refusal;
+pub use rehearsal::faults::{Faults, InvalidFault};
+pub use rehearsal::{Peers, Rehearsal, RehearsalError, Rehearsed};
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions, RuntimeStats};
 pub use settings::{
     InvalidSchema, InvalidSettings, SETTINGS_MAX_BYTES, SettingProblem, Settings, SettingsSchema,

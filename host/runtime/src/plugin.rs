@@ -13,10 +13,11 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 
 use crate::call::CallError;
+use crate::egress::Network;
 use crate::egress::allow::{AllowList, BadDestination};
 use crate::engine::Determinism;
 use crate::inspect::{Inspection, capability_of, inspect};
-use crate::install::InstallOptions;
+use crate::install::{InstallOptions, World};
 use crate::installed::{Installed, InstalledParts};
 use crate::link::{Linked, Shape, reason};
 use crate::manifest::Manifest;
@@ -24,7 +25,7 @@ use crate::refusal::Refusal;
 use crate::run;
 use crate::runtime::{Inner, determinism};
 use crate::settings::{InvalidSettings, Settings};
-use crate::state::{FixedWorld, Parts};
+use crate::state::{FixedWorld, Monotonic, Parts};
 
 /// Of all slots, the part that one installation may use at a time, so that it cannot starve others.
 const INSTALLATION_SHARE: usize = 4;
@@ -114,6 +115,24 @@ impl Plugin {
         self: &Arc<Plugin>,
         options: InstallOptions,
     ) -> Result<Arc<Installed>, InstallError> {
+        let world = World {
+            network: Arc::clone(&self.runtime.network),
+            fixed: None,
+        };
+        self.install_in(options, world)
+    }
+
+    /// The way out of this deployment.
+    pub(crate) fn network(&self) -> &Network {
+        &self.runtime.network
+    }
+
+    /// [`install`](Plugin::install) in a world of its own.
+    pub(crate) fn install_in(
+        self: &Arc<Plugin>,
+        options: InstallOptions,
+        world: World,
+    ) -> Result<Arc<Installed>, InstallError> {
         let InstallOptions {
             installation,
             grants,
@@ -136,6 +155,7 @@ impl Plugin {
             installation,
             plugin: Arc::clone(self),
             runtime: Arc::clone(&self.runtime),
+            world,
             linked,
             http_allow: http_allow(&grants, &settings)?,
             net_allow: net_allow(&grants, &settings)?,
@@ -230,6 +250,7 @@ impl Plugin {
             fixed: (determinism(kind) == Determinism::Exact).then_some(FixedWorld {
                 now_unix_ms: 0,
                 seed: [0; 32],
+                monotonic: Monotonic::Stands,
             }),
         };
         run::start_once(

@@ -44,12 +44,24 @@ pub(crate) struct State {
     ingest: Option<Arc<dyn Ingest>>,
 }
 
-/// The world as a deterministic guest sees it.
+/// The world as a guest sees it for whom it is made up.
+#[derive(Clone, Debug)]
 pub(crate) struct FixedWorld {
     /// What its clock shows, milliseconds since the Unix epoch.
     pub(crate) now_unix_ms: i64,
     /// Where its randomness comes from.
     pub(crate) seed: [u8; 32],
+    /// What it measures time with.
+    pub(crate) monotonic: Monotonic,
+}
+
+/// The clock that measures how long something takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Monotonic {
+    /// Everything takes no time.
+    Stands,
+    /// As it is.
+    Runs,
 }
 
 /// What a state is made of.
@@ -127,8 +139,10 @@ fn wasi(log: &CallLog, fixed: Option<FixedWorld>) -> WasiCtx {
         wasi.insecure_random_seed(number(0))
             .secure_random(Deterministic::new(bytes.clone()))
             .insecure_random(Deterministic::new(bytes.iter().rev().copied().collect()))
-            .wall_clock(FixedClock(fixed.now_unix_ms))
-            .monotonic_clock(FixedClock(0));
+            .wall_clock(FixedClock(fixed.now_unix_ms));
+        if fixed.monotonic == Monotonic::Stands {
+            wasi.monotonic_clock(FixedClock(0));
+        }
     }
     wasi.build()
 }

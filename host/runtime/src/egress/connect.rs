@@ -87,6 +87,9 @@ impl Network {
 
     /// The addresses that may be connected to.
     async fn addresses(&self, target: &Target) -> Result<Vec<IpAddr>, ConnectError> {
+        if let Some(script) = &self.script {
+            script.before_resolving(target).await?;
+        }
         let found = match &target.host {
             Host::Ip(ip) => vec![*ip],
             Host::Name(name) => timeout(RESOLVE_MAX, self.resolver.resolve(name))

@@ -129,6 +129,18 @@ impl HttpGate {
 
     /// Connects, with TLS if it is wanted.
     async fn open(&self, target: &Target, is_tls: bool) -> Result<Box<dyn Stream>, Error> {
+        if let Some(script) = &self.network.script
+            && self.allow.allows(target)
+        {
+            let played = script.open(target, is_tls).map_err(|e| {
+                self.log.remark(e.to_string());
+                http_error(e)
+            })?;
+            if let Some(peer) = played {
+                self.contacts.contacted(target);
+                return Ok(Box::new(peer));
+            }
+        }
         let connected = if self.allow.allows(target) {
             self.network.connect(target).await
         } else {

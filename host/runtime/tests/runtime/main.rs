@@ -7,6 +7,7 @@
 
 mod contract;
 mod determinism;
+mod golden;
 mod grants;
 mod hostile;
 mod hostile_files;
