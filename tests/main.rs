@@ -15,5 +15,7 @@ mod hot_change;
 mod isolation;
 mod openapi;
 mod otlp;
+mod refused_uploads;
+mod releases;
 mod road;
 mod support;
