@@ -19,6 +19,8 @@ mod hot_change;
 mod isolation;
 mod openapi;
 mod otlp;
+mod refused_uploads;
+mod releases;
 mod road;
 mod services;
 mod support;
