@@ -1,0 +1,410 @@
+//! How plugins are: breakers that are open, versions in quarantine, shadow runs, and who stands in for a channel.
+//!
+//! What processes find out by themselves is shared through these rows: each writes what changed and reads what others
+//! wrote, once a second. Nothing here is read while a plugin is called.
+
+use shoal_model::{TenantId, Timestamp};
+
+use super::alerts::storable;
+use super::{DbError, System, TenantDb};
+
+/// A breaker that is open.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct BreakerRow {
+    /// Whose installation.
+    pub tenant_id: i64,
+    /// `ins_…`.
+    pub installation_id: String,
+    /// Of the version whose calls failed.
+    pub digest: String,
+    /// The installation's revision whose calls failed.
+    pub revision: i64,
+    /// How often in a row it opened.
+    pub openings: i64,
+    /// When it opened last, Unix ms.
+    pub opened_at_ms: i64,
+    /// When the next call is let through, Unix ms.
+    pub until_ms: i64,
+    /// The failure that opened it.
+    pub reason: String,
+}
+
+impl BreakerRow {
+    /// Whose.
+    pub fn tenant(&self) -> TenantId {
+        TenantId(self.tenant_id)
+    }
+}
+
+/// A version that runs for nobody.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct QuarantineRow {
+    /// `sha256:…`.
+    pub digest: String,
+    /// Of which plugin.
+    pub plugin_id: String,
+    /// Its semantic version.
+    pub version: String,
+    /// Why.
+    pub reason: String,
+    /// Who did it.
+    pub actor: String,
+    /// When, Unix ms.
+    pub at_ms: i64,
+}
+
+/// How a version does that sees copies of live calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct ShadowRow {
+    /// `sha256:…`.
+    pub digest: String,
+    /// Of which plugin.
+    pub plugin_id: String,
+    /// Its semantic version.
+    pub version: String,
+    /// Copies that it answered as the live version did.
+    pub equal: i64,
+    /// Copies that it answered otherwise.
+    pub differing: i64,
+    /// Copies that its code failed on.
+    pub failed: i64,
+    /// Copies that were not compared.
+    pub skipped: i64,
+    /// Of the latest live answer that was another one.
+    pub live_excerpt: Option<String>,
+    /// Of the shadow's answer to the same call.
+    pub shadow_excerpt: Option<String>,
+    /// When it changed last, Unix ms.
+    pub updated_at_ms: i64,
+}
+
+impl System {
+    /// Every breaker that is open. Called by the health of plugins, once a second.
+    pub async fn open_breakers(&self) -> Result<Vec<BreakerRow>, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_as(
+            "SELECT tenant_id, installation_id, digest, revision, openings, opened_at_ms, until_ms, reason
+             FROM plugin_breaker
+             ORDER BY tenant_id, installation_id, digest",
+        ).fetch_all(c).await?))
+    }
+
+    /// Stores that a breaker is open; nothing when the installation is gone. Called by the health of plugins.
+    pub async fn put_breaker(&self, row: &BreakerRow) -> Result<(), DbError> {
+        let mut conn = self.writer().await?;
+        sql!(conn, c => sqlx::query(
+            "INSERT INTO plugin_breaker
+                 (tenant_id, installation_id, digest, revision, openings, opened_at_ms, until_ms, reason)
+             SELECT tenant_id, id, $3, CAST($4 AS BIGINT), CAST($5 AS BIGINT), CAST($6 AS BIGINT), CAST($7 AS BIGINT), $8
+             FROM installation
+             WHERE tenant_id = $1 AND id = $2
+             ON CONFLICT (tenant_id, installation_id, digest) DO UPDATE
+             SET revision = $4, openings = $5, opened_at_ms = $6, until_ms = $7, reason = $8",
+        )
+        .bind(row.tenant_id)
+        .bind(&row.installation_id)
+        .bind(&row.digest)
+        .bind(row.revision)
+        .bind(row.openings)
+        .bind(row.opened_at_ms)
+        .bind(row.until_ms)
+        .bind(storable(&row.reason))
+        .execute(c).await?.rows_affected());
+        Ok(())
+    }
+
+    /// Stores that a breaker is closed. Called by the health of plugins.
+    pub async fn delete_breaker(
+        &self,
+        tenant: TenantId,
+        installation: &str,
+        digest: &str,
+    ) -> Result<(), DbError> {
+        let mut conn = self.writer().await?;
+        sql!(conn, c => sqlx::query(
+            "DELETE FROM plugin_breaker WHERE tenant_id = $1 AND installation_id = $2 AND digest = $3",
+        ).bind(tenant.0).bind(installation).bind(digest).execute(c).await?.rows_affected());
+        Ok(())
+    }
+
+    /// Every version in quarantine. Called by the health of plugins, once a second, and by routes.
+    pub async fn quarantined(&self) -> Result<Vec<QuarantineRow>, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_as(
+            "SELECT digest, plugin_id, version, reason, actor, at_ms FROM plugin_quarantine ORDER BY at_ms, digest",
+        ).fetch_all(c).await?))
+    }
+
+    /// Puts a version into quarantine. `false` when it is there already. Called by the health of plugins and the operator's
+    /// route.
+    pub async fn quarantine(&self, row: &QuarantineRow) -> Result<bool, DbError> {
+        let mut conn = self.writer().await?;
+        let added = sql!(conn, c => sqlx::query(
+            "INSERT INTO plugin_quarantine (digest, plugin_id, version, reason, actor, at_ms)
+             VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (digest) DO NOTHING",
+        )
+        .bind(&row.digest)
+        .bind(&row.plugin_id)
+        .bind(&row.version)
+        .bind(storable(&row.reason))
+        .bind(&row.actor)
+        .bind(row.at_ms)
+        .execute(c).await?.rows_affected());
+        Ok(added == 1)
+    }
+
+    /// Lets a version run again, its breakers closed. `false` when it is not in quarantine. Called by the operator's route.
+    pub async fn release(&self, digest: &str) -> Result<bool, DbError> {
+        let mut tx = self.begin().await?;
+        let released = sql!(tx, c => sqlx::query("DELETE FROM plugin_quarantine WHERE digest = $1")
+            .bind(digest).execute(c).await?.rows_affected());
+        sql!(tx, c => sqlx::query("DELETE FROM plugin_breaker WHERE digest = $1")
+            .bind(digest).execute(c).await?.rows_affected());
+        tx.commit().await?;
+        Ok(released == 1)
+    }
+
+    /// How a version does that is tried. Called by shadow runs and routes.
+    pub async fn shadow(&self, digest: &str) -> Result<Option<ShadowRow>, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_as(
+            "SELECT digest, plugin_id, version, equal, differing, failed, skipped, live_excerpt, shadow_excerpt,
+                    updated_at_ms
+             FROM plugin_shadow
+             WHERE digest = $1",
+        ).bind(digest).fetch_optional(c).await?))
+    }
+
+    /// Adds to what is known of a version that is tried; excerpts replace earlier ones. Called by shadow runs.
+    pub async fn add_shadow(&self, more: &ShadowRow) -> Result<(), DbError> {
+        let mut conn = self.writer().await?;
+        sql!(conn, c => sqlx::query(
+            "INSERT INTO plugin_shadow
+                 (digest, plugin_id, version, equal, differing, failed, skipped, live_excerpt, shadow_excerpt,
+                  updated_at_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+             ON CONFLICT (digest) DO UPDATE
+             SET equal = plugin_shadow.equal + $4, differing = plugin_shadow.differing + $5,
+                 failed = plugin_shadow.failed + $6, skipped = plugin_shadow.skipped + $7,
+                 live_excerpt = COALESCE($8, plugin_shadow.live_excerpt),
+                 shadow_excerpt = COALESCE($9, plugin_shadow.shadow_excerpt), updated_at_ms = $10",
+        )
+        .bind(&more.digest)
+        .bind(&more.plugin_id)
+        .bind(&more.version)
+        .bind(more.equal)
+        .bind(more.differing)
+        .bind(more.failed)
+        .bind(more.skipped)
+        .bind(more.live_excerpt.as_deref().map(storable))
+        .bind(more.shadow_excerpt.as_deref().map(storable))
+        .bind(more.updated_at_ms)
+        .execute(c).await?.rows_affected());
+        Ok(())
+    }
+
+    /// Forgets how a version did, so that it is tried anew. Called by shadow runs when it is over.
+    pub async fn forget_shadow(&self, digest: &str) -> Result<(), DbError> {
+        let mut conn = self.writer().await?;
+        sql!(conn, c => sqlx::query("DELETE FROM plugin_shadow WHERE digest = $1")
+            .bind(digest).execute(c).await?.rows_affected());
+        Ok(())
+    }
+}
+
+impl TenantDb {
+    /// The tenant's open breakers.
+    pub async fn open_breakers(&self) -> Result<Vec<BreakerRow>, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_as(
+            "SELECT tenant_id, installation_id, digest, revision, openings, opened_at_ms, until_ms, reason
+             FROM plugin_breaker
+             WHERE tenant_id = $1
+             ORDER BY installation_id, digest",
+        ).bind(self.id().0).fetch_all(c).await?))
+    }
+
+    /// The channel that stands in for a channel.
+    pub async fn fallback(&self, installation: &str) -> Result<Option<String>, DbError> {
+        let mut conn = self.reader().await?;
+        let row: Option<(String,)> = sql!(conn, c => sqlx::query_as(
+            "SELECT fallback_id FROM channel_fallback WHERE tenant_id = $1 AND installation_id = $2",
+        ).bind(self.id().0).bind(installation).fetch_optional(c).await?);
+        Ok(row.map(|(id,)| id))
+    }
+
+    /// Sets or, with `None`, removes the channel that stands in for a channel.
+    ///
+    /// # Errors
+    /// [`DbError::Reference`] when there is no such installation.
+    pub async fn set_fallback(
+        &self,
+        installation: &str,
+        fallback: Option<&str>,
+    ) -> Result<(), DbError> {
+        let mut conn = self.writer().await?;
+        let Some(fallback) = fallback else {
+            sql!(conn, c => sqlx::query(
+                "DELETE FROM channel_fallback WHERE tenant_id = $1 AND installation_id = $2",
+            ).bind(self.id().0).bind(installation).execute(c).await?.rows_affected());
+            return Ok(());
+        };
+        sql!(conn, c => sqlx::query(
+            "INSERT INTO channel_fallback (tenant_id, installation_id, fallback_id)
+             VALUES ($1, $2, $3)
+             ON CONFLICT (tenant_id, installation_id) DO UPDATE SET fallback_id = $3",
+        ).bind(self.id().0).bind(installation).bind(fallback).execute(c).await?.rows_affected());
+        Ok(())
+    }
+
+    /// Channels that may stand in for one of an alert's: first the one that was set, then those enabled ones that are not
+    /// themselves told of the alert, then the others.
+    pub async fn stand_ins(&self, installation: &str, alert: &str) -> Result<Vec<String>, DbError> {
+        let mut conn = self.reader().await?;
+        let rows: Vec<(String,)> = sql!(conn, c => sqlx::query_as(
+            "SELECT i.id
+             FROM installation i
+             LEFT JOIN channel_fallback f
+                 ON f.tenant_id = i.tenant_id AND f.installation_id = $2 AND f.fallback_id = i.id
+             LEFT JOIN notification n
+                 ON n.tenant_id = i.tenant_id AND n.alert_id = $3 AND n.installation_id = i.id
+             WHERE i.tenant_id = $1 AND i.id <> $2 AND i.kind = 'channel' AND i.is_enabled = 1
+             ORDER BY CASE WHEN f.fallback_id IS NOT NULL THEN 0 WHEN n.id IS NULL THEN 1 ELSE 2 END, i.id
+             LIMIT 10",
+        ).bind(self.id().0).bind(installation).bind(alert).fetch_all(c).await?);
+        Ok(rows.into_iter().map(|(id,)| id).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::testing::each_database;
+    use crate::monitoring::testing::{installation, put, tenant};
+
+    fn breaker(db: &TenantDb, n: u8) -> BreakerRow {
+        BreakerRow {
+            tenant_id: db.id().0,
+            installation_id: installation(n, "channel").id.to_string(),
+            digest: "sha256:a".to_owned(),
+            revision: 1,
+            openings: 1,
+            opened_at_ms: 10,
+            until_ms: 40,
+            reason: "the plugin panicked: NUL \0".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_open_breaker_is_stored_until_it_closes_or_its_installation_is_gone() {
+        each_database(|db| async move {
+            let (acme, system) = (tenant(&db, "acme").await, db.system());
+            let (first, second) = (breaker(&acme, 1), breaker(&acme, 2));
+            system.put_breaker(&first).await.expect("nothing to refer to");
+            assert_eq!(system.open_breakers().await.expect("read"), []);
+            for n in [1, 2] {
+                put(&acme, &installation(n, "channel")).await;
+            }
+            let again = BreakerRow {
+                openings: 2,
+                ..first.clone()
+            };
+            for row in [&first, &second, &again] {
+                system.put_breaker(row).await.expect("stored");
+            }
+            let rows = acme.open_breakers().await.expect("read");
+            let openings: Vec<i64> = rows.iter().map(|row| row.openings).collect();
+            assert_eq!(openings, [2, 1]);
+            let deleted = system.delete_breaker(acme.id(), &first.installation_id, &first.digest);
+            deleted.await.expect("closed");
+            acme.delete_installation(&second.installation_id)
+                .await
+                .expect("deleted");
+            assert_eq!(system.open_breakers().await.expect("read"), []);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn quarantine_lasts_until_it_is_released() {
+        each_database(|db| async move {
+            let (acme, system) = (tenant(&db, "acme").await, db.system());
+            put(&acme, &installation(1, "channel")).await;
+            let row = QuarantineRow {
+                digest: "sha256:a".to_owned(),
+                plugin_id: "p".to_owned(),
+                version: "1.0.0".to_owned(),
+                reason: "it failed everywhere".to_owned(),
+                actor: "breakers".to_owned(),
+                at_ms: 1,
+            };
+            assert!(system.quarantine(&row).await.expect("stored"));
+            assert!(!system.quarantine(&row).await.expect("known"));
+            system.put_breaker(&breaker(&acme, 1)).await.expect("stored");
+            assert_eq!(system.quarantined().await.expect("read"), [row]);
+            assert!(system.release("sha256:a").await.expect("released"));
+            assert!(!system.release("sha256:a").await.expect("nothing"));
+            assert_eq!(system.open_breakers().await.expect("read"), []);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_is_known_of_a_shadow_adds_up_and_keeps_the_latest_difference() {
+        each_database(|db| async move {
+            let system = db.system();
+            let equal = ShadowRow {
+                digest: "sha256:b".to_owned(),
+                plugin_id: "p".to_owned(),
+                version: "2.0.0".to_owned(),
+                equal: 3,
+                ..ShadowRow::default()
+            };
+            let differing = ShadowRow {
+                equal: 1,
+                differing: 1,
+                live_excerpt: Some("200".to_owned()),
+                shadow_excerpt: Some("500".to_owned()),
+                ..equal.clone()
+            };
+            for more in [&equal, &differing, &equal] {
+                system.add_shadow(more).await.expect("added");
+            }
+            let known = system.shadow("sha256:b").await.expect("read");
+            let wanted = ShadowRow {
+                equal: 7,
+                ..differing
+            };
+            assert_eq!(known, Some(wanted));
+            system.forget_shadow("sha256:b").await.expect("forgotten");
+            assert_eq!(system.shadow("sha256:b").await.expect("read"), None);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn the_fallback_that_was_set_stands_in_first() {
+        each_database(|db| async move {
+            let acme = tenant(&db, "acme").await;
+            for n in 1..5 {
+                let mut new = installation(n, "channel");
+                new.is_enabled = n != 4;
+                put(&acme, &new).await;
+            }
+            put(&acme, &installation(9, "check")).await;
+            let id = |n: u8| installation(n, "channel").id.to_string();
+            let stand_ins = acme.stand_ins(&id(1), "alt_0").await.expect("read");
+            assert_eq!(stand_ins, [id(2), id(3)]);
+            acme.set_fallback(&id(1), Some(&id(3))).await.expect("set");
+            assert_eq!(acme.fallback(&id(1)).await.expect("read"), Some(id(3)));
+            let stand_ins = acme.stand_ins(&id(1), "alt_0").await.expect("read");
+            assert_eq!(stand_ins, [id(3), id(2)]);
+            let nobody = acme.set_fallback(&id(1), Some("ins_0")).await;
+            assert!(matches!(nobody, Err(DbError::Reference(_))), "{nobody:?}");
+            acme.set_fallback(&id(1), None).await.expect("removed");
+            assert_eq!(acme.fallback(&id(1)).await.expect("read"), None);
+        })
+        .await;
+    }
+}
