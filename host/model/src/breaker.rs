@@ -403,8 +403,9 @@ mod tests {
             self.calls.push((now.div_euclid(30_000), is_fault));
             let oldest = now.div_euclid(30_000) - 9;
             let recent = self.calls.iter().filter(|(slot, _)| *slot >= oldest);
-            let (faults, well): (Vec<_>, Vec<_>) = recent.partition(|(_, is_fault)| *is_fault);
-            if is_fault && faults.len() >= 5 && faults.len() > well.len() {
+            let recent: Vec<bool> = recent.map(|(_, is_fault)| *is_fault).collect();
+            let faults = recent.iter().filter(|is_fault| **is_fault).count();
+            if is_fault && faults >= 5 && faults > recent.len() - faults {
                 self.open(now);
             }
         }

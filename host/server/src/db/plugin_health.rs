@@ -3,7 +3,7 @@
 //! What processes find out by themselves is shared through these rows: each writes what changed and reads what others
 //! wrote, once a second. Nothing here is read while a plugin is called.
 
-use shoal_model::{TenantId, Timestamp};
+use shoal_model::TenantId;
 
 use super::alerts::storable;
 use super::{DbError, System, TenantDb};
