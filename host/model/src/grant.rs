@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use crate::id::InvalidId;
 
+mod text;
+
 /// What a plugin is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -43,10 +45,11 @@ impl Kind {
 
     /// The capabilities that a plugin of this kind may ask for.
     pub fn may_ask(self) -> &'static [CapabilityKind] {
+        use CapabilityKind::{Http, Ingest, Kv, Mail, Net, Secrets};
         match self {
-            Kind::Receiver => &[CapabilityKind::Ingest],
-            Kind::Check => &[CapabilityKind::Http, CapabilityKind::Net],
-            Kind::Channel => &[CapabilityKind::Http],
+            Kind::Receiver => &[Ingest, Kv],
+            Kind::Check => &[Http, Net, Kv, Secrets],
+            Kind::Channel => &[Http, Mail, Kv, Secrets],
             Kind::BillingRule => &[],
         }
     }
@@ -78,17 +81,36 @@ pub enum CapabilityKind {
     Ingest,
     /// HTTP requests (`wasi:http`).
     Http,
-    /// Network facts found by the host (`shoal:plugin/net`).
+    /// Connections and facts found by the host (`shoal:plugin/net`).
     Net,
+    /// Mail through the operator's relay (`shoal:plugin/mail`).
+    Mail,
+    /// A few values kept from call to call (`shoal:plugin/kv`).
+    Kv,
+    /// Secrets that the host puts in on the way out (`shoal:plugin/secrets`).
+    Secrets,
 }
 
 impl CapabilityKind {
+    /// Every sort.
+    pub const ALL: [CapabilityKind; 6] = [
+        CapabilityKind::Ingest,
+        CapabilityKind::Http,
+        CapabilityKind::Net,
+        CapabilityKind::Mail,
+        CapabilityKind::Kv,
+        CapabilityKind::Secrets,
+    ];
+
     /// Its name, such as `http`.
     pub fn as_str(self) -> &'static str {
         match self {
             CapabilityKind::Ingest => "ingest",
             CapabilityKind::Http => "http",
             CapabilityKind::Net => "net",
+            CapabilityKind::Mail => "mail",
+            CapabilityKind::Kv => "kv",
+            CapabilityKind::Secrets => "secrets",
         }
     }
 }
@@ -108,18 +130,56 @@ pub enum Destination {
     Setting(String),
 }
 
-/// As the API shows it: `hooks.slack.com:443`, `*.example.com`, `setting:url`.
-impl fmt::Display for Destination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Destination::Host {
-                host,
-                port: Some(port),
-            } => write!(f, "{host}:{port}"),
-            Destination::Host { host, port: None } => f.write_str(host),
-            Destination::Setting(name) => write!(f, "setting:{name}"),
-        }
-    }
+/// A method of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HttpMethod {
+    /// `GET`, and `HEAD` with it.
+    Get,
+    /// `POST`.
+    Post,
+    /// `PUT`.
+    Put,
+    /// `PATCH`.
+    Patch,
+    /// `DELETE`.
+    Delete,
+}
+
+/// What of the network a plugin has the host do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum NetOperation {
+    /// A connection over which it exchanges bytes.
+    Tcp,
+    /// A TLS handshake, and bytes over it.
+    Tls,
+    /// Records of a name; ports do not matter.
+    Dns,
+    /// Echo requests (ping); ports do not matter.
+    Icmp,
+}
+
+/// To whom a plugin may send mail.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Recipient {
+    /// This address, or every address of a domain when it begins with `*@`; in small letters.
+    Address(String),
+    /// The addresses in this setting. The tenant grants them by saving the settings.
+    Setting(String),
+}
+
+/// Where the host may put a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SecretPlace {
+    /// In the value of this header, in small letters.
+    Header(String),
+    /// As the URL's path and query, or a segment of the path.
+    Path,
+    /// As the value of this query parameter.
+    Query(String),
+    /// As the string at this JSON pointer of the request's body.
+    Body(String),
+    /// Nowhere: as the key of a signature (HMAC-SHA-256) that the host computes.
+    Hmac,
 }
 
 /// Something that a plugin may do. Ordered, so that equal sets are equal text.
@@ -128,9 +188,32 @@ pub enum Capability {
     /// Handing telemetry to the host.
     Ingest,
     /// HTTP requests to a destination.
-    Http(Destination),
-    /// Network facts about a destination.
-    Net(Destination),
+    Http {
+        /// The only method; `None` is any.
+        method: Option<HttpMethod>,
+        /// Where to.
+        to: Destination,
+    },
+    /// Something of the network, with a destination.
+    Net {
+        /// What.
+        operation: NetOperation,
+        /// Where to.
+        to: Destination,
+    },
+    /// Mail to somebody.
+    Mail(Recipient),
+    /// A few values kept from call to call.
+    Kv,
+    /// The use of a secret.
+    Secret {
+        /// The setting that holds it.
+        setting: String,
+        /// Where the host may put it.
+        place: SecretPlace,
+        /// The only destination to which it may go; `None` for [`SecretPlace::Hmac`] alone.
+        to: Option<Destination>,
+    },
 }
 
 impl Capability {
@@ -138,54 +221,11 @@ impl Capability {
     pub fn kind(&self) -> CapabilityKind {
         match self {
             Capability::Ingest => CapabilityKind::Ingest,
-            Capability::Http(_) => CapabilityKind::Http,
-            Capability::Net(_) => CapabilityKind::Net,
-        }
-    }
-}
-
-/// Such as `ingest`, `http hooks.slack.com:443`, `net setting:url`.
-impl fmt::Display for Capability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Capability::Ingest => f.write_str("ingest"),
-            Capability::Http(to) => write!(f, "http {to}"),
-            Capability::Net(to) => write!(f, "net {to}"),
-        }
-    }
-}
-
-impl FromStr for Capability {
-    type Err = InvalidId;
-    fn from_str(text: &str) -> Result<Capability, InvalidId> {
-        let wrong = || InvalidId {
-            value: text.chars().take(100).collect(),
-            wanted: "a capability such as ingest, http example.com:443 or net setting:url",
-        };
-        let destination = |to: &str| {
-            if let Some(setting) = to.strip_prefix("setting:") {
-                return (!setting.is_empty()).then(|| Destination::Setting(setting.to_owned()));
-            }
-            let (host, port) = match to.rsplit_once(':') {
-                Some((host, port)) => (host, Some(port.parse().ok().filter(|port| *port != 0)?)),
-                None => (to, None),
-            };
-            let bare = host.strip_prefix("*.").unwrap_or(host);
-            let is_host = !bare.is_empty()
-                && bare.len() <= 253
-                && bare.bytes().all(|b| {
-                    b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.'
-                });
-            is_host.then(|| Destination::Host {
-                host: host.to_owned(),
-                port,
-            })
-        };
-        match text.split_once(' ') {
-            None if text == "ingest" => Ok(Capability::Ingest),
-            Some(("http", to)) => destination(to).map(Capability::Http).ok_or_else(wrong),
-            Some(("net", to)) => destination(to).map(Capability::Net).ok_or_else(wrong),
-            _ => Err(wrong()),
+            Capability::Http { .. } => CapabilityKind::Http,
+            Capability::Net { .. } => CapabilityKind::Net,
+            Capability::Mail(_) => CapabilityKind::Mail,
+            Capability::Kv => CapabilityKind::Kv,
+            Capability::Secret { .. } => CapabilityKind::Secrets,
         }
     }
 }
@@ -218,55 +258,4 @@ impl FromIterator<Capability> for Grants {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn grants(list: &[&str]) -> Grants {
-        list.iter()
-            .map(|text| text.parse().expect("a capability"))
-            .collect()
-    }
-
-    #[test]
-    fn a_capability_survives_a_trip_through_text() {
-        for text in [
-            "ingest",
-            "http hooks.slack.com:443",
-            "http *.example.com",
-            "net setting:url",
-        ] {
-            assert_eq!(text.parse::<Capability>().expect(text).to_string(), text);
-        }
-        for text in [
-            "",
-            "http",
-            "http ",
-            "http EXAMPLE.com",
-            "http a:0",
-            "fs /tmp",
-            "net setting:",
-        ] {
-            assert!(text.parse::<Capability>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn permission_is_what_every_side_agrees_to() {
-        let asked = grants(&["http a.example", "http b.example"]);
-        let approved = grants(&["http a.example", "ingest"]);
-        assert_eq!(asked.intersection(&approved), grants(&["http a.example"]));
-        assert_eq!(
-            asked
-                .missing_in(&approved)
-                .map(Capability::to_string)
-                .collect::<Vec<_>>(),
-            ["http b.example"]
-        );
-        assert!(
-            !asked
-                .intersection(&Grants::default())
-                .has(CapabilityKind::Http),
-            "an empty list denies"
-        );
-    }
-}
+mod tests;

@@ -235,6 +235,9 @@ pub(crate) fn capability_of(import: &str) -> Option<CapabilityKind> {
         "wasi:http/types" | "wasi:http/outgoing-handler" => Some(CapabilityKind::Http),
         "shoal:plugin/net" => Some(CapabilityKind::Net),
         "shoal:plugin/ingest" => Some(CapabilityKind::Ingest),
+        "shoal:plugin/mail" => Some(CapabilityKind::Mail),
+        "shoal:plugin/kv" => Some(CapabilityKind::Kv),
+        "shoal:plugin/secrets" => Some(CapabilityKind::Secrets),
         _ => None,
     }
 }

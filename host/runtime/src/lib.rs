@@ -22,6 +22,7 @@ mod egress;
 mod engine;
 mod failure;
 mod inspect;
+mod install;
 mod installed;
 mod link;
 mod log;
@@ -47,6 +48,7 @@ pub use check::{CheckOutcome, Measurement};
 pub use egress::InvalidRoots;
 pub use egress::address::{Cidr, InvalidCidr};
 pub use inspect::{COMPONENT_MAX_BYTES, Inspection, inspect};
+pub use install::InstallOptions;
 pub use installed::Installed;
 pub use manifest::{
     Asked, AskedLimits, Endpoint, InvalidManifest, MANIFEST_MAX_BYTES, Manifest, SECTION,

@@ -14,10 +14,28 @@
 //! description = "Asks a web page and measures the answer."    # at most 1,000 characters
 //!
 //! [[capabilities]]               # everything not asked for is not linked
-//! kind = "http"                  # ingest (receivers) | http (checks, channels) | net (checks)
-//! setting = "url"                # http, net: the host and port of the URL in this setting, and/or
+//! kind = "http"                  # checks, channels
+//! methods = ["GET"]              # GET (and HEAD) | POST | PUT | PATCH | DELETE; any when left out
+//! setting = "url"                # the host and port of the URL in this setting, and/or
 //! hosts = ["hooks.slack.com:443", "*.example.com"]   # exact hosts, hosts below a domain; without port: 443 and 80
 //! reason = "to ask the page that you name"           # shown to whoever grants it; at most 300 characters
+//!
+//! [[capabilities]]
+//! kind = "net"                   # checks; destinations as for http
+//! operations = ["tls"]           # tcp | tls | dns | icmp
+//! setting = "url"
+//! reason = "to read the certificate"
+//!
+//! [[capabilities]]
+//! kind = "secrets"               # checks, channels: the host puts a secret in on the way out
+//! secret = "token"               # the setting (writeOnly) that holds it
+//! places = ["header:authorization"]      # header:NAME | path | query:NAME | body:/JSON/POINTER | hmac
+//! setting = "url"                # the only destinations it goes to, as for http; none for hmac
+//! reason = "to authenticate"
+//!
+//! # kind = "ingest"              # receivers: handing metrics over
+//! # kind = "kv"                  # receivers, checks, channels: a few values kept from call to call
+//! # kind = "mail"                # channels; recipients = ["*@example.com"] and/or setting = "to"
 //!
 //! [[endpoints]]                  # receivers only, at least one: where requests arrive
 //! http = "/v1/metrics"           # a path, or
@@ -43,16 +61,17 @@
 //! url = "https://example.com/"
 //! ```
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
 use shoal_model::PluginId;
-use shoal_model::grant::{Capability, CapabilityKind, Destination, Grants, Kind};
+use shoal_model::grant::{Capability, Grants, Kind};
 use shoal_model::limit::CallLimits;
 
 use crate::settings::{InvalidSchema, InvalidSettings, SettingsSchema};
+
+mod capabilities;
 
 /// The custom section that holds the text of `plugin.toml`.
 pub const SECTION: &str = "shoal:manifest";
@@ -96,7 +115,7 @@ pub struct Manifest {
 /// One entry of `[[capabilities]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// What is asked for: one capability a destination, or just `ingest`.
+    /// What is asked for: one capability a destination, method, operation or place.
     pub capabilities: Vec<Capability>,
     /// Why, in the author's words.
     pub reason: String,
@@ -201,23 +220,13 @@ struct Text {
     title: String,
     description: String,
     #[serde(default)]
-    capabilities: Vec<CapabilityText>,
+    capabilities: Vec<capabilities::Text>,
     #[serde(default)]
     endpoints: Vec<EndpointText>,
     #[serde(default)]
     limits: LimitsText,
     settings: Option<serde_json::Value>,
     example: Option<serde_json::Map<String, serde_json::Value>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CapabilityText {
-    kind: String,
-    #[serde(default)]
-    hosts: Vec<String>,
-    setting: Option<String>,
-    reason: String,
 }
 
 #[derive(Deserialize)]
@@ -290,7 +299,7 @@ impl Manifest {
             kind,
             title: prose("title", raw.title, TITLE_MAX_CHARS)?,
             description: prose("description", raw.description, DESCRIPTION_MAX_CHARS)?,
-            capabilities: capabilities(raw.capabilities, kind, &settings)?,
+            capabilities: capabilities::read(raw.capabilities, kind, &settings)?,
             endpoints: endpoints(raw.endpoints, kind)?,
             limits: limits(raw.limits)?,
             settings,
@@ -334,130 +343,6 @@ fn prose(key: &str, text: String, max: usize) -> Result<String, InvalidManifest>
         return Err(at(key, "holds a control character"));
     }
     Ok(text)
-}
-
-fn capabilities(
-    texts: Vec<CapabilityText>,
-    kind: Kind,
-    settings: &SettingsSchema,
-) -> Result<Vec<Asked>, InvalidManifest> {
-    if texts.len() > LIST_MAX {
-        return Err(at(
-            "capabilities",
-            format!("{} where {LIST_MAX} are the most", texts.len()),
-        ));
-    }
-    let mut seen = BTreeSet::new();
-    let mut all = Vec::with_capacity(texts.len());
-    for (i, text) in texts.into_iter().enumerate() {
-        let key = format!("capabilities[{i}]");
-        let asked = capability(&key, text, kind, settings)?;
-        for capability in &asked.capabilities {
-            if !seen.insert(capability.clone()) {
-                return Err(at(key, format!("asks for {capability} a second time")));
-            }
-        }
-        all.push(asked);
-    }
-    Ok(all)
-}
-
-fn capability(
-    key: &str,
-    text: CapabilityText,
-    kind: Kind,
-    settings: &SettingsSchema,
-) -> Result<Asked, InvalidManifest> {
-    let sort = kind
-        .may_ask()
-        .iter()
-        .find(|sort| sort.as_str() == text.kind)
-        .copied()
-        .ok_or_else(|| {
-            let may: Vec<_> = kind.may_ask().iter().map(|sort| sort.as_str()).collect();
-            let may = if may.is_empty() {
-                "nothing".to_owned()
-            } else {
-                may.join(" or ")
-            };
-            at(
-                format!("{key}.kind"),
-                format!("{:?}: a {kind} may ask for {may}", text.kind),
-            )
-        })?;
-    let reason = prose(&format!("{key}.reason"), text.reason, REASON_MAX_CHARS)?;
-    if sort == CapabilityKind::Ingest {
-        if !text.hosts.is_empty() || text.setting.is_some() {
-            return Err(at(key, "ingest has neither hosts nor setting"));
-        }
-        return Ok(Asked {
-            capabilities: vec![Capability::Ingest],
-            reason,
-        });
-    }
-    let destinations = destinations(key, text.hosts, text.setting, settings)?;
-    let open = if sort == CapabilityKind::Http {
-        Capability::Http
-    } else {
-        Capability::Net
-    };
-    Ok(Asked {
-        capabilities: destinations.into_iter().map(open).collect(),
-        reason,
-    })
-}
-
-fn destinations(
-    key: &str,
-    hosts: Vec<String>,
-    setting: Option<String>,
-    settings: &SettingsSchema,
-) -> Result<Vec<Destination>, InvalidManifest> {
-    if hosts.is_empty() && setting.is_none() {
-        return Err(at(
-            key,
-            "names no destination: give hosts, or the setting that holds the URL",
-        ));
-    }
-    if hosts.len() > LIST_MAX {
-        return Err(at(
-            format!("{key}.hosts"),
-            format!("{} where {LIST_MAX} are the most", hosts.len()),
-        ));
-    }
-    let mut destinations = Vec::new();
-    for (i, host) in hosts.iter().enumerate() {
-        destinations.push(host_destination(host).ok_or_else(|| {
-            at(
-                format!("{key}.hosts[{i}]"),
-                format!(
-                    "{host:?} is not a host such as hooks.slack.com:443 or *.example.com, in small letters"
-                ),
-            )
-        })?);
-    }
-    if let Some(name) = setting {
-        if !settings.is_url(&name) {
-            return Err(at(
-                format!("{key}.setting"),
-                format!(
-                    "{name:?} is not a setting at the top level with type \"string\" and format \"uri\""
-                ),
-            ));
-        }
-        destinations.push(Destination::Setting(name));
-    }
-    Ok(destinations)
-}
-
-/// Reads `host[:port]` through the model's own syntax, so that both always agree.
-fn host_destination(host: &str) -> Option<Destination> {
-    match format!("http {host}").parse().ok()? {
-        Capability::Http(Destination::Host { host, port }) => {
-            Some(Destination::Host { host, port })
-        }
-        _ => None,
-    }
 }
 
 fn endpoints(texts: Vec<EndpointText>, kind: Kind) -> Result<Vec<Endpoint>, InvalidManifest> {

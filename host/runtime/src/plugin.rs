@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
-use serde_json::{Map, Value};
-use shoal_model::grant::{Capability, CapabilityKind, Grants, Kind};
+use shoal_model::Digest;
+use shoal_model::grant::{Capability, Destination, Grants, Kind};
 use shoal_model::limit::CallLimits;
-use shoal_model::{Digest, InstallationId};
 use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 
@@ -17,6 +16,7 @@ use crate::call::CallError;
 use crate::egress::allow::{AllowList, BadDestination};
 use crate::engine::Determinism;
 use crate::inspect::{Inspection, capability_of, inspect};
+use crate::install::InstallOptions;
 use crate::installed::{Installed, InstalledParts};
 use crate::link::{Linked, Shape, reason};
 use crate::manifest::Manifest;
@@ -105,17 +105,20 @@ impl Plugin {
 
     /// Makes it ready to be called for one installation.
     ///
-    /// Only what is in `grants` *and* asked for is linked. `settings` include secrets; defaults are filled in.
+    /// Only what is granted *and* asked for is linked; defaults of settings are filled in.
     /// Takes microseconds once the same set of capabilities has been linked before.
     ///
     /// # Errors
     /// A grant is missing that it cannot run without, or the settings are not right.
     pub fn install(
         self: &Arc<Plugin>,
-        installation: InstallationId,
-        grants: &Grants,
-        settings: Map<String, Value>,
+        options: InstallOptions,
     ) -> Result<Arc<Installed>, InstallError> {
+        let InstallOptions {
+            installation,
+            grants,
+            settings,
+        } = options;
         let settings = self
             .manifest()
             .settings
@@ -124,7 +127,7 @@ impl Plugin {
                 plugin: self.manifest().id.to_string(),
                 problems,
             })?;
-        let grants = self.manifest().asked().intersection(grants);
+        let grants = self.manifest().asked().intersection(&grants);
         self.check_grants(&grants)?;
         let linked = self.linked(&grants)?;
         let slots = &self.runtime.machine(self.kind()).slots;
@@ -134,8 +137,8 @@ impl Plugin {
             plugin: Arc::clone(self),
             runtime: Arc::clone(&self.runtime),
             linked,
-            http_allow: allow(&grants, &settings, CapabilityKind::Http)?,
-            net_allow: allow(&grants, &settings, CapabilityKind::Net)?,
+            http_allow: http_allow(&grants, &settings)?,
+            net_allow: net_allow(&grants, &settings)?,
             grants,
             settings,
             gate: Semaphore::new((slots.total() / INSTALLATION_SHARE).max(1)),
@@ -273,16 +276,26 @@ fn incompatible(kind: Kind, error: &wasmtime::Error) -> Refusal {
     }
 }
 
+fn http_allow(grants: &Grants, settings: &Settings) -> Result<Arc<AllowList>, InstallError> {
+    allow(grants, settings, |capability| match capability {
+        Capability::Http { to, .. } => Some(to),
+        _ => None,
+    })
+}
+
+fn net_allow(grants: &Grants, settings: &Settings) -> Result<Arc<AllowList>, InstallError> {
+    allow(grants, settings, |capability| match capability {
+        Capability::Net { to, .. } => Some(to),
+        _ => None,
+    })
+}
+
 fn allow(
     grants: &Grants,
     settings: &Settings,
-    kind: CapabilityKind,
+    pick: impl Fn(&Capability) -> Option<&Destination>,
 ) -> Result<Arc<AllowList>, InstallError> {
-    AllowList::new(grants, settings, |capability| match capability {
-        Capability::Http(to) if kind == CapabilityKind::Http => Some(to),
-        Capability::Net(to) if kind == CapabilityKind::Net => Some(to),
-        _ => None,
-    })
-    .map(Arc::new)
-    .map_err(|BadDestination { what, reason }| InstallError::Destination { what, reason })
+    AllowList::new(grants, settings, pick)
+        .map(Arc::new)
+        .map_err(|BadDestination { what, reason }| InstallError::Destination { what, reason })
 }

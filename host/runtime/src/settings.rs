@@ -185,6 +185,13 @@ impl SettingsSchema {
         property["type"] == "string" && property["format"] == "uri"
     }
 
+    /// Whether a setting at the top level is a string, or a list of strings.
+    pub(crate) fn is_text(&self, name: &str) -> bool {
+        let property = &self.json["properties"][name];
+        let is_list = property["type"] == "array" && property["items"]["type"] == "string";
+        property["type"] == "string" || is_list
+    }
+
     /// Defaults must satisfy the schema, or every installation would fail.
     fn check_defaults(&self) -> Result<(), InvalidSchema> {
         let mut value = Value::Object(Map::new());

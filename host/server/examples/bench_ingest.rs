@@ -20,7 +20,8 @@ use shoal_model::{InstallationId, TenantId, Timestamp};
 use shoal_otlp_decoder::generate::{Workload, body};
 use shoal_otlp_decoder::{Columns, Decoder, decode_protobuf};
 use shoal_runtime::{
-    CallContext, Ingest as _, Installed, ReceiverRequest, Runtime, RuntimeOptions, Transport,
+    CallContext, Ingest as _, InstallOptions, Installed, ReceiverRequest, Runtime, RuntimeOptions,
+    Transport,
 };
 use shoal_server::clock::Clock;
 use shoal_server::ingest::write::Writer;
@@ -133,7 +134,8 @@ async fn receiver() -> Result<Arc<Installed>> {
         .with_context(|| format!("{} is not built: cargo xtask plugins", path.display()))?;
     let plugin = Runtime::new(RuntimeOptions::default())?.load(bytes).await?;
     let asked = plugin.manifest().asked();
-    Ok(plugin.install(InstallationId::from_random([7; 10]), &asked, Map::new())?)
+    let id = InstallationId::from_random([7; 10]);
+    Ok(plugin.install(InstallOptions::new(id, asked, Map::new()))?)
 }
 
 async fn receive(receiver: &Installed, side: &Side, body: Vec<u8>) -> Result<()> {

@@ -23,8 +23,9 @@ use shoal_model::telemetry::ValidMetrics;
 use shoal_model::usage::{Meter, MonthUsage};
 use shoal_model::{InstallationId, Timestamp};
 use shoal_runtime::{
-    CallContext, Committed, Ingest, IngestError, Installed, Notification, NotifiedAlert,
-    NotifiedMonitor, Plugin, ReceiverRequest, Runtime, RuntimeOptions, Terms, Transport, Trigger,
+    CallContext, Committed, Ingest, IngestError, InstallOptions, Installed, Notification,
+    NotifiedAlert, NotifiedMonitor, Plugin, ReceiverRequest, Runtime, RuntimeOptions, Terms,
+    Transport, Trigger,
 };
 use shoal_server::clock::Stopwatch;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -108,7 +109,10 @@ impl Subject {
     fn install(&self) -> Result<Arc<Installed>> {
         let asked = self.plugin.manifest().asked();
         let id = InstallationId::from_random([7; 10]);
-        Ok(self.plugin.install(id, &asked, self.settings.clone())?)
+        let settings = self.settings.clone();
+        Ok(self
+            .plugin
+            .install(InstallOptions::new(id, asked, settings))?)
     }
 
     /// Calls again and again and tells the median and the 99th percentile.

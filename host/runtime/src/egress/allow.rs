@@ -127,7 +127,7 @@ mod tests {
             .map(|text| text.parse().expect(text))
             .collect();
         AllowList::new(&grants, &settings(url), |capability| match capability {
-            Capability::Http(to) => Some(to),
+            Capability::Http { to, .. } => Some(to),
             _ => None,
         })
     }
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn an_empty_list_denies() {
-        let list = list(&["net example.com"], Some("https://example.com/")).expect("a list");
+        let list = list(&["net tls example.com"], Some("https://example.com/")).expect("a list");
         check(&list, "https://example.com/", false);
     }
 

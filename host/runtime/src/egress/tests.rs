@@ -77,7 +77,7 @@ fn world(answers: &[&[&str]], grants: &[&str], roots: &[u8]) -> World {
         .validate(serde_json::Map::new())
         .expect("no settings");
     let allow = AllowList::new(&grants, &settings, |grant| match grant {
-        shoal_model::grant::Capability::Http(to) => Some(to),
+        shoal_model::grant::Capability::Http { to, .. } => Some(to),
         _ => None,
     });
     let log = CallLog::new(1 << 20);

@@ -141,7 +141,7 @@ fn an_import_must_be_harmless_or_asked_for() {
         ("shoal:plugin/ingest@0.1.0", "which no check gets"),
         ("shoal:plugin/log@0.3.0", "built for shoal:plugin/log@0.3.0"),
         (
-            "shoal:plugin/kv@0.1.0",
+            "shoal:plugin/queue@0.1.0",
             "this release has no such interface",
         ),
         ("wasi:sockets/tcp@0.2.6", "through wasi:http"),

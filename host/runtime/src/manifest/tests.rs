@@ -27,10 +27,10 @@ fn a_whole_manifest_is_understood() {
             "http *.example.com",
             "http hooks.slack.com:443",
             "http setting:url",
-            "net setting:url"
+            "net tls setting:url"
         ]
     );
-    let net: Capability = "net setting:url".parse().expect("a capability");
+    let net: Capability = "net tls setting:url".parse().expect("a capability");
     assert_eq!(
         manifest.reason(&net),
         Some("to see when the certificate ends")
@@ -68,13 +68,13 @@ fn what_the_host_does_not_know_is_refused_by_name() {
         CHECK,
         "kind = \"net\"",
         "kind = \"fs\"",
-        "capabilities[1].kind: \"fs\": a check may ask for http or net",
+        "capabilities[1].kind: \"fs\": a check may ask for http or net or kv or secrets",
     );
     refused(
         CHECK,
         "kind = \"net\"",
         "kind = \"ingest\"",
-        "a check may ask for http or net",
+        "a check may ask for http or net or kv or secrets",
     );
 }
 
@@ -141,4 +141,59 @@ fn an_author_may_ask_for_less_and_not_for_more_than_allowed() {
         asked.within(small),
         Err("limits.cpu_ms asks for 50 ms, this deployment allows 10 ms".into())
     );
+}
+
+#[test]
+fn each_capability_has_its_own_keys() {
+    let entry = |lines: &str| {
+        let table = format!("[[capabilities]]\nreason = \"because\"\n{lines}\n\n[limits]");
+        let text = CHECK.replacen("[limits]", &table, 1);
+        Manifest::parse(&text).map(|manifest| manifest.capabilities.last().cloned())
+    };
+    let asked = |lines: &str| {
+        let asked = entry(lines).expect("a manifest").expect("an entry");
+        let texts: Vec<_> = asked.capabilities.iter().map(ToString::to_string).collect();
+        texts.join("; ")
+    };
+    assert_eq!(asked("kind = \"kv\""), "kv");
+    assert_eq!(
+        asked("kind = \"http\"\nmethods = [\"GET\", \"POST\"]\nhosts = [\"a.example:443\"]"),
+        "http GET a.example:443; http POST a.example:443"
+    );
+    assert_eq!(
+        asked("kind = \"net\"\noperations = [\"dns\", \"icmp\"]\nsetting = \"url\""),
+        "net dns setting:url; net icmp setting:url"
+    );
+    assert_eq!(
+        asked(
+            "kind = \"secrets\"\nsecret = \"token\"\nplaces = [\"header:x-key\", \"hmac\"]\nsetting = \"url\""
+        ),
+        "secret token header:x-key setting:url; secret token hmac"
+    );
+    for (lines, wanted) in [
+        (
+            "kind = \"kv\"\nhosts = [\"a.example\"]",
+            "hosts: kv has no such key",
+        ),
+        (
+            "kind = \"net\"\nsetting = \"url\"",
+            "operations: is empty: give tcp, tls",
+        ),
+        (
+            "kind = \"http\"\nmethods = [\"get\"]\nsetting = \"url\"",
+            "methods[0]: \"get\" is not GET",
+        ),
+        (
+            "kind = \"secrets\"\nsecret = \"url\"\nplaces = [\"path\"]\nsetting = \"url\"",
+            "secret: \"url\" is not a setting with writeOnly",
+        ),
+        (
+            "kind = \"secrets\"\nsecret = \"token\"\nplaces = [\"hmac\"]\nsetting = \"url\"",
+            "hmac has no destination",
+        ),
+        ("kind = \"mail\"\nsetting = \"url\"", "a check may ask for"),
+    ] {
+        let error = entry(lines).expect_err(lines).to_string();
+        assert!(error.contains(wanted), "{error:?} says {wanted:?}");
+    }
 }

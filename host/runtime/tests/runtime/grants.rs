@@ -2,7 +2,7 @@
 
 use serde_json::{Map, json};
 use shoal_model::grant::Grants;
-use shoal_runtime::{InstallError, RuntimeOptions};
+use shoal_runtime::{InstallError, InstallOptions, RuntimeOptions};
 
 use crate::support::*;
 
@@ -28,6 +28,7 @@ fn looks_at(port: u16) -> String {
 const ASKS: &str = r#"
     [[capabilities]]
     kind = "net"
+    operations = ["tls"]
     setting = "url"
     reason = "to look"
     [settings]
@@ -51,19 +52,27 @@ async fn without_the_grant_it_is_not_even_linked() {
     };
     let plugin = load(&runtime(), &guest).await.unwrap();
     let error = plugin
-        .install(id(), &Grants::default(), settings("https://127.0.0.1/"))
+        .install(InstallOptions::new(
+            id(),
+            Grants::default(),
+            settings("https://127.0.0.1/"),
+        ))
         .unwrap_err();
     assert!(matches!(error, InstallError::MissingGrant { .. }));
     assert_eq!(
         error.to_string(),
-        "guest cannot run without net setting:url, which is not granted: a tenant grants it with `shoal plugin enable guest --grant 'net setting:url'`, once the operator has approved it with `shoal plugin approve guest`"
+        "guest cannot run without net tls setting:url, which is not granted: a tenant grants it with `shoal plugin enable guest --grant 'net tls setting:url'`, once the operator has approved it with `shoal plugin approve guest`"
     );
-    let not_asked: Grants = ["net other.example:443".parse().unwrap()]
+    let not_asked: Grants = ["net tls other.example:443".parse().unwrap()]
         .into_iter()
         .collect();
     assert!(
         plugin
-            .install(id(), &not_asked, settings("https://127.0.0.1/"))
+            .install(InstallOptions::new(
+                id(),
+                not_asked,
+                settings("https://127.0.0.1/"),
+            ))
             .is_err(),
         "what was not asked for is not granted either"
     );
@@ -78,10 +87,16 @@ async fn settings_are_checked_when_it_is_installed() {
     };
     let plugin = load(&runtime(), &guest).await.unwrap();
     let grants = plugin.manifest().asked();
-    let error = plugin.install(id(), &grants, Map::new()).unwrap_err();
+    let error = plugin
+        .install(InstallOptions::new(id(), grants.clone(), Map::new()))
+        .unwrap_err();
     assert_eq!(error.to_string(), "settings of guest: url: is missing");
     let error = plugin
-        .install(id(), &grants, settings("mailto:someone@example.com"))
+        .install(InstallOptions::new(
+            id(),
+            grants.clone(),
+            settings("mailto:someone@example.com"),
+        ))
         .unwrap_err();
     assert!(error.to_string().starts_with("setting url "), "{error}");
 }
@@ -108,7 +123,9 @@ async fn a_destination_is_refused_by_name_and_by_address() {
             "(loopback), which plugins are not connected to",
         ),
     ] {
-        let check = plugin.install(id(), &grants, settings(url)).unwrap();
+        let check = plugin
+            .install(InstallOptions::new(id(), grants.clone(), settings(url)))
+            .unwrap();
         let call = check.run_check(&context()).await;
         assert_eq!(call.outcome.unwrap().summary, "denied   ");
         assert!(
@@ -138,7 +155,11 @@ async fn what_the_operator_opens_is_open() {
     let plugin = load(&runtime, &guest).await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let check = plugin
-        .install(id(), &plugin.manifest().asked(), settings(&url))
+        .install(InstallOptions::new(
+            id(),
+            plugin.manifest().asked(),
+            settings(&url),
+        ))
         .unwrap();
     let hangs_up = tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
     let call = check.run_check(&context()).await;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use shoal_model::grant::{Grants, Kind};
 use shoal_model::{InstallationId, Timestamp};
 use shoal_runtime::{
-    Call, CallContext, CheckOutcome, Installed, Plugin, Refusal, Runtime, RuntimeOptions,
+    Call, CallContext, CheckOutcome, InstallOptions, Installed, Plugin, Refusal, Runtime,
+    RuntimeOptions,
 };
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
@@ -139,7 +140,7 @@ pub(crate) fn id() -> InstallationId {
 pub(crate) fn install(plugin: &Arc<Plugin>) -> Arc<Installed> {
     let asked: Grants = plugin.manifest().asked();
     plugin
-        .install(id(), &asked, serde_json::Map::new())
+        .install(InstallOptions::new(id(), asked, serde_json::Map::new()))
         .unwrap_or_else(|e| panic!("{e}"))
 }
 

@@ -354,8 +354,12 @@ fn with_secrets_kept(
 fn destinations(manifest: &Manifest) -> Vec<String> {
     let asked = manifest.asked();
     let setting = |capability: &Capability| match capability {
-        Capability::Http(Destination::Setting(name))
-        | Capability::Net(Destination::Setting(name)) => Some(name.clone()),
+        Capability::Http { to, .. }
+        | Capability::Net { to, .. }
+        | Capability::Secret { to: Some(to), .. } => match to {
+            Destination::Setting(name) => Some(name.clone()),
+            Destination::Host { .. } => None,
+        },
         _ => None,
     };
     asked.0.iter().filter_map(setting).collect()

@@ -20,7 +20,7 @@ use futures_util::future::{Fuse, FusedFuture as _};
 use serde_json::{Map, Value};
 use shoal_model::TenantId;
 use shoal_model::grant::Grants;
-use shoal_runtime::{Plugin, Runtime};
+use shoal_runtime::{InstallOptions, Plugin, Runtime};
 use tokio::sync::Mutex;
 
 use crate::db::installations::InstallationRow;
@@ -200,7 +200,7 @@ impl PluginRegistry {
             (Some(version), Some(Ok(plugin)), Ok(settings)) => {
                 let (granted, id) = (effective(&row, version)?, row.id()?);
                 plugin
-                    .install(id, &granted, settings)
+                    .install(InstallOptions::new(id, granted, settings))
                     .map_err(|error| error.to_string())
             }
         };
@@ -253,7 +253,7 @@ impl PluginRegistry {
         let plugin = plugin.map_err(NotRunnable::Reason)?;
         let granted = effective(row, version)?;
         plugin
-            .install(row.id()?, &granted, settings)
+            .install(InstallOptions::new(row.id()?, granted, settings))
             .map_err(|error| NotRunnable::Reason(error.to_string()))?;
         Ok(plugin)
     }
