@@ -45,6 +45,8 @@ CREATE TABLE plugin_shadow (
     -- The latest answers that differ, cut.
     live_excerpt TEXT,
     shadow_excerpt TEXT,
+    -- promoted or abandoned; NULL while it is tried.
+    ended TEXT,
     updated_at_ms BIGINT NOT NULL
 );
 

@@ -343,8 +343,8 @@ impl Installed {
         hash.finalize().into()
     }
 
-    /// Hides secrets in what a plugin says.
-    fn redact(&self, text: String) -> String {
+    /// Hides secrets in what a plugin says or was asked.
+    pub fn redact(&self, text: String) -> String {
         self.secrets.iter().fold(text, |text, secret| {
             if text.contains(secret.as_str()) {
                 text.replace(secret.as_str(), "[secret]")

@@ -29,7 +29,7 @@ use crate::ingest::admission::Admission;
 use crate::ingest::own::OwnSamples;
 use crate::ingest::receive::Receivers;
 use crate::observe::{self, Observe};
-use crate::plugins::PluginRegistry;
+use crate::plugins::{PluginCalls, PluginRegistry};
 use crate::query::Queries;
 use crate::secrets::SecretBox;
 use crate::task::Tasks;
@@ -69,21 +69,34 @@ pub async fn run(config: Config) -> Result<()> {
         query: Arc::new(queries.clone()),
         samples: Arc::new(OwnSamples::new(store.clone(), clock.clone())),
     };
+    let observe = Arc::new(Observe::default());
+    let calls = PluginCalls::new(db.clone(), clock.clone(), observe.clone(), plugins.clone());
+    // What was at rest before the start is at rest when the first call comes.
+    calls.sync().await?;
     let app = Arc::new(App {
         config,
         db: db.clone(),
         plugins,
+        calls: Arc::new(calls),
         store: store.clone(),
         queries,
         telemetry,
         clock,
-        observe: Arc::new(Observe::default()),
+        observe,
         to_tell: Notify::new(),
     });
     let engines = Tasks::new();
     engines.spawn("plugin watcher", {
         let plugins = app.plugins.clone();
         |stop| plugins.watch(stop)
+    });
+    engines.spawn("plugin health", {
+        let calls = app.calls.clone();
+        |stop| calls.keep(stop)
+    });
+    engines.spawn("shadow runs", {
+        let calls = app.calls.clone();
+        |stop| calls.run_shadows(stop)
     });
     engines.spawn("bell", {
         let app = app.clone();

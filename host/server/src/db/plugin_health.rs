@@ -8,6 +8,9 @@ use shoal_model::TenantId;
 use super::alerts::storable;
 use super::{DbError, System, TenantDb};
 
+/// How long after a trial's end copies of live calls may still be on their way.
+const STRAGGLERS_MS: i64 = 30_000;
+
 /// A breaker that is open.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct BreakerRow {
@@ -74,6 +77,8 @@ pub struct ShadowRow {
     pub live_excerpt: Option<String>,
     /// Of the shadow's answer to the same call.
     pub shadow_excerpt: Option<String>,
+    /// `promoted` or `abandoned`; `None` while it is tried.
+    pub ended: Option<String>,
     /// When it changed last, Unix ms.
     pub updated_at_ms: i64,
 }
@@ -169,17 +174,20 @@ impl System {
     pub async fn shadow(&self, digest: &str) -> Result<Option<ShadowRow>, DbError> {
         let mut conn = self.reader().await?;
         Ok(sql!(conn, c => sqlx::query_as(
-            "SELECT digest, plugin_id, version, equal, differing, failed, skipped, live_excerpt, shadow_excerpt,
+            "SELECT digest, plugin_id, version, equal, differing, failed, skipped, live_excerpt, shadow_excerpt, ended,
                     updated_at_ms
              FROM plugin_shadow
              WHERE digest = $1",
         ).bind(digest).fetch_optional(c).await?))
     }
 
-    /// Adds to what is known of a version that is tried; excerpts replace earlier ones. Called by shadow runs.
+    /// Adds to what is known of a version that is tried; excerpts replace earlier ones. One whose trial ended begins anew,
+    /// but for copies of calls that were on their way when it ended. Called by shadow runs.
     pub async fn add_shadow(&self, more: &ShadowRow) -> Result<(), DbError> {
-        let mut conn = self.writer().await?;
-        sql!(conn, c => sqlx::query(
+        let mut tx = self.begin().await?;
+        sql!(tx, c => sqlx::query("DELETE FROM plugin_shadow WHERE digest = $1 AND ended IS NOT NULL AND updated_at_ms < $2")
+            .bind(&more.digest).bind(more.updated_at_ms - STRAGGLERS_MS).execute(c).await?.rows_affected());
+        sql!(tx, c => sqlx::query(
             "INSERT INTO plugin_shadow
                  (digest, plugin_id, version, equal, differing, failed, skipped, live_excerpt, shadow_excerpt,
                   updated_at_ms)
@@ -188,7 +196,8 @@ impl System {
              SET equal = plugin_shadow.equal + $4, differing = plugin_shadow.differing + $5,
                  failed = plugin_shadow.failed + $6, skipped = plugin_shadow.skipped + $7,
                  live_excerpt = COALESCE($8, plugin_shadow.live_excerpt),
-                 shadow_excerpt = COALESCE($9, plugin_shadow.shadow_excerpt), updated_at_ms = $10",
+                 shadow_excerpt = COALESCE($9, plugin_shadow.shadow_excerpt), updated_at_ms = $10
+             WHERE plugin_shadow.ended IS NULL",
         )
         .bind(&more.digest)
         .bind(&more.plugin_id)
@@ -201,15 +210,33 @@ impl System {
         .bind(more.shadow_excerpt.as_deref().map(storable))
         .bind(more.updated_at_ms)
         .execute(c).await?.rows_affected());
+        tx.commit().await
+    }
+
+    /// Notes how the trial of a version ended: `promoted` or `abandoned`. Called by shadow runs.
+    pub async fn end_shadow(
+        &self,
+        digest: &str,
+        ended: &'static str,
+        at_ms: i64,
+    ) -> Result<(), DbError> {
+        let mut conn = self.writer().await?;
+        sql!(conn, c => sqlx::query("UPDATE plugin_shadow SET ended = $2, updated_at_ms = $3 WHERE digest = $1")
+            .bind(digest).bind(ended).bind(at_ms).execute(c).await?.rows_affected());
         Ok(())
     }
 
-    /// Forgets how a version did, so that it is tried anew. Called by shadow runs when it is over.
-    pub async fn forget_shadow(&self, digest: &str) -> Result<(), DbError> {
-        let mut conn = self.writer().await?;
-        sql!(conn, c => sqlx::query("DELETE FROM plugin_shadow WHERE digest = $1")
-            .bind(digest).execute(c).await?.rows_affected());
-        Ok(())
+    /// How the versions of a plugin do or did that are or were tried, the latest first. Called by routes.
+    pub async fn shadows(&self, plugin: &str) -> Result<Vec<ShadowRow>, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_as(
+            "SELECT digest, plugin_id, version, equal, differing, failed, skipped, live_excerpt, shadow_excerpt, ended,
+                    updated_at_ms
+             FROM plugin_shadow
+             WHERE plugin_id = $1
+             ORDER BY updated_at_ms DESC, digest
+             LIMIT 20",
+        ).bind(plugin).fetch_all(c).await?))
     }
 }
 
@@ -377,8 +404,17 @@ mod tests {
                 ..differing
             };
             assert_eq!(known, Some(wanted));
-            system.forget_shadow("sha256:b").await.expect("forgotten");
-            assert_eq!(system.shadow("sha256:b").await.expect("read"), None);
+            let ended = system.end_shadow("sha256:b", "abandoned", 1_000).await;
+            ended.expect("noted");
+            let later = |updated_at_ms| ShadowRow {
+                updated_at_ms,
+                ..equal.clone()
+            };
+            for (at_ms, wanted) in [(2_000, 7), (1_000 + STRAGGLERS_MS + 1, 3)] {
+                system.add_shadow(&later(at_ms)).await.expect("added");
+                let known = system.shadow("sha256:b").await.expect("read");
+                assert_eq!(known.map(|row| row.equal), Some(wanted));
+            }
         })
         .await;
     }

@@ -38,6 +38,10 @@ pub struct Shadow {
     pub version: VersionRow,
     /// Ready to be called, with the installation's settings.
     pub installed: Arc<Installed>,
+    /// On which track.
+    pub track: String,
+    /// After how many equal answers it becomes active.
+    pub needed: u32,
 }
 
 impl Snapshot {

@@ -1,0 +1,416 @@
+//! What plugins do and use, added up in memory: totals by version for the operator's metrics, sums by tenant and hour for
+//! bills, and the hosts that were contacted.
+//!
+//! Adding up is some look-ups under a mutex. Sums of an hour stay until a later hour has begun, so that what is written is
+//! always the whole of what this process counted and can be written twice.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use shoal_model::time::Hour;
+use shoal_model::{TenantId, Timestamp};
+use shoal_runtime::CallReport;
+
+use crate::db::plugin_usage::{FURTHER_HOSTS, NewContacts, PluginUse};
+use crate::db::plugins::VersionRow;
+use crate::observe::Observe;
+use crate::random;
+
+/// Versions whose calls are counted; further ones are not, until the process is started again.
+const VERSIONS_MAX: usize = 10_000;
+/// Hosts that wait to be written; further ones are counted together.
+const HOSTS_MAX: usize = 10_000;
+/// Hours for which sums stay in memory after they were written.
+const HOURS_KEPT: i64 = 2;
+/// Upper bounds of the histogram of durations, in seconds, with their text.
+const BOUNDS: [(f64, &str); 9] = [
+    (0.000_1, "0.0001"),
+    (0.001, "0.001"),
+    (0.01, "0.01"),
+    (0.1, "0.1"),
+    (0.5, "0.5"),
+    (1.0, "1"),
+    (5.0, "5"),
+    (15.0, "15"),
+    (f64::INFINITY, "+Inf"),
+];
+const DAY_MS: i64 = 86_400_000;
+
+pub(super) struct Meters {
+    /// Tells this process's sums from others'.
+    process: String,
+    versions: Mutex<HashMap<String, Totals>>,
+    uses: Mutex<HashMap<(TenantId, Hour), BTreeMap<String, Sums>>>,
+    contacts: Mutex<HashMap<ContactKey, u64>>,
+}
+
+/// Of one version, since the start.
+struct Totals {
+    plugin: String,
+    version: String,
+    kind: String,
+    outcomes: BTreeMap<&'static str, u64>,
+    durations: [u64; BOUNDS.len()],
+    duration: Duration,
+    cpu: Duration,
+    queued: Duration,
+    bytes_out: u64,
+    log_dropped_bytes: u64,
+    /// Of the calls since it was published last.
+    memory_peak_bytes: u64,
+}
+
+#[derive(Default)]
+struct Sums {
+    calls: u64,
+    cpu: Duration,
+    bytes_out: u64,
+    is_dirty: bool,
+}
+
+#[derive(PartialEq, Eq, Hash, Clone)]
+struct ContactKey {
+    tenant: TenantId,
+    plugin: String,
+    version: String,
+    day: i64,
+    host: String,
+}
+
+impl Default for Meters {
+    fn default() -> Meters {
+        Meters {
+            process: format!("{:016x}", u64::from_ne_bytes(random::bytes())),
+            versions: Mutex::default(),
+            uses: Mutex::default(),
+            contacts: Mutex::default(),
+        }
+    }
+}
+
+impl Meters {
+    /// This process, in rows of sums.
+    pub(super) fn process(&self) -> &str {
+        &self.process
+    }
+
+    /// Counts a call that was not made.
+    pub(super) fn refused(&self, version: &VersionRow, code: &'static str) {
+        self.of_version(version, |totals| {
+            *totals.outcomes.entry(code).or_default() += 1;
+        });
+    }
+
+    /// Counts a call that ended.
+    pub(super) fn called(
+        &self,
+        version: &VersionRow,
+        tenant: TenantId,
+        now: Timestamp,
+        code: &'static str,
+        report: &CallReport,
+    ) {
+        self.of_version(version, |totals| totals.add(code, report));
+        // One for which there was no room used nothing.
+        if !matches!(code, "busy" | "deadline-passed" | "wrong-kind") {
+            self.add_use(tenant, now.hour(), &version.plugin_id, report);
+        }
+        for host in &report.contacted {
+            self.add_contact(ContactKey {
+                tenant,
+                plugin: version.plugin_id.clone(),
+                version: version.version.clone(),
+                day: now.0.div_euclid(DAY_MS),
+                host: host.clone(),
+            });
+        }
+    }
+
+    fn of_version(&self, version: &VersionRow, change: impl FnOnce(&mut Totals)) {
+        let mut versions = self.versions.lock();
+        if let Some(totals) = versions.get_mut(&version.digest) {
+            return change(totals);
+        }
+        if versions.len() < VERSIONS_MAX {
+            let mut totals = Totals::of(version);
+            change(&mut totals);
+            versions.insert(version.digest.clone(), totals);
+        }
+    }
+
+    fn add_use(&self, tenant: TenantId, hour: Hour, plugin: &str, report: &CallReport) {
+        let mut uses = self.uses.lock();
+        let of_hour = uses.entry((tenant, hour)).or_default();
+        if !of_hour.contains_key(plugin) {
+            of_hour.insert(plugin.to_owned(), Sums::default());
+        }
+        if let Some(sums) = of_hour.get_mut(plugin) {
+            sums.calls += 1;
+            sums.cpu += report.cpu;
+            sums.bytes_out += bytes_out(report);
+            sums.is_dirty = true;
+        }
+    }
+
+    fn add_contact(&self, key: ContactKey) {
+        let mut contacts = self.contacts.lock();
+        let key = match contacts.len() < HOSTS_MAX || contacts.contains_key(&key) {
+            true => key,
+            false => ContactKey {
+                host: FURTHER_HOSTS.to_owned(),
+                ..key
+            },
+        };
+        *contacts.entry(key).or_default() += 1;
+    }
+
+    /// Sums that grew since they were taken last, each the whole of what this process counted; and forgets those of
+    /// hours that are long over.
+    pub(super) fn take_uses(&self, now: Timestamp) -> Vec<PluginUse> {
+        let mut uses = self.uses.lock();
+        let mut taken = Vec::new();
+        for ((tenant, hour), plugins) in uses.iter_mut() {
+            for (plugin, sums) in plugins.iter_mut().filter(|(_, sums)| sums.is_dirty) {
+                sums.is_dirty = false;
+                taken.push(PluginUse {
+                    tenant: *tenant,
+                    hour: *hour,
+                    plugin: plugin.clone(),
+                    calls: sums.calls,
+                    cpu_us: sums.cpu.as_micros() as u64,
+                    bytes_out: sums.bytes_out,
+                });
+            }
+        }
+        let oldest = now.hour().0 - HOURS_KEPT;
+        let has_news = |plugins: &BTreeMap<String, Sums>| plugins.values().any(|s| s.is_dirty);
+        uses.retain(|(_, hour), plugins| hour.0 >= oldest || has_news(plugins));
+        taken
+    }
+
+    /// What could not be written is to be taken again.
+    pub(super) fn put_back_uses(&self, uses: &[PluginUse]) {
+        let mut all = self.uses.lock();
+        for one in uses {
+            let of_hour = all.entry((one.tenant, one.hour)).or_default();
+            let sums = of_hour.entry(one.plugin.clone()).or_default();
+            if sums.calls == 0 {
+                // Forgotten meanwhile: these are all.
+                sums.calls = one.calls;
+                sums.cpu = Duration::from_micros(one.cpu_us);
+                sums.bytes_out = one.bytes_out;
+            }
+            sums.is_dirty = true;
+        }
+    }
+
+    /// Contacts since they were taken last.
+    pub(super) fn take_contacts(&self) -> Vec<NewContacts> {
+        let contacts = std::mem::take(&mut *self.contacts.lock());
+        let row = |(key, contacts): (ContactKey, u64)| NewContacts {
+            tenant: key.tenant,
+            plugin: key.plugin,
+            version: key.version,
+            day: key.day,
+            host: key.host,
+            contacts,
+        };
+        let mut rows: Vec<NewContacts> = contacts.into_iter().map(row).collect();
+        // In one order everywhere, so that two processes that write do not wait for each other in a circle.
+        rows.sort_by(|a, b| {
+            let key = |row: &NewContacts| (row.tenant, row.plugin.clone(), row.version.clone());
+            (key(a), a.day, &a.host).cmp(&(key(b), b.day, &b.host))
+        });
+        rows
+    }
+
+    /// What could not be written is added again.
+    pub(super) fn put_back_contacts(&self, rows: Vec<NewContacts>) {
+        let mut contacts = self.contacts.lock();
+        for row in rows {
+            let key = ContactKey {
+                tenant: row.tenant,
+                plugin: row.plugin,
+                version: row.version,
+                day: row.day,
+                host: row.host,
+            };
+            *contacts.entry(key).or_default() += row.contacts;
+        }
+    }
+
+    /// Calls of a version by outcome, since the start.
+    pub(super) fn outcomes(&self, digest: &str) -> BTreeMap<&'static str, u64> {
+        let versions = self.versions.lock();
+        let totals = versions.get(digest);
+        totals.map(|totals| totals.outcomes.clone()).unwrap_or_default()
+    }
+
+    /// Hands the totals over as metrics.
+    pub(super) fn publish(&self, observe: &Observe) {
+        for totals in self.versions.lock().values_mut() {
+            totals.publish(observe);
+        }
+    }
+}
+
+impl Totals {
+    fn of(version: &VersionRow) -> Totals {
+        Totals {
+            plugin: version.plugin_id.clone(),
+            version: version.version.clone(),
+            kind: version.kind.clone(),
+            outcomes: BTreeMap::new(),
+            durations: [0; BOUNDS.len()],
+            duration: Duration::ZERO,
+            cpu: Duration::ZERO,
+            queued: Duration::ZERO,
+            bytes_out: 0,
+            log_dropped_bytes: 0,
+            memory_peak_bytes: 0,
+        }
+    }
+
+    fn add(&mut self, code: &'static str, report: &CallReport) {
+        *self.outcomes.entry(code).or_default() += 1;
+        let seconds = report.duration.as_secs_f64();
+        let bucket = BOUNDS.iter().position(|(bound, _)| seconds <= *bound);
+        self.durations[bucket.unwrap_or(BOUNDS.len() - 1)] += 1;
+        self.duration += report.duration;
+        self.cpu += report.cpu;
+        self.queued += queued(report);
+        self.bytes_out += bytes_out(report);
+        self.log_dropped_bytes += report.log_dropped_bytes;
+        self.memory_peak_bytes = self.memory_peak_bytes.max(report.memory_peak_bytes);
+    }
+
+    fn publish(&mut self, observe: &Observe) {
+        let labels = [
+            ("plugin", self.plugin.as_str()),
+            ("version", self.version.as_str()),
+            ("kind", self.kind.as_str()),
+        ];
+        let [plugin, version, kind] = labels;
+        for (outcome, calls) in &self.outcomes {
+            let labels = [plugin, version, kind, ("outcome", *outcome)];
+            observe.set_total("shoal_plugin_calls_total", &labels, *calls as f64);
+        }
+        let mut calls = 0;
+        for (count, (_, bound)) in self.durations.iter().zip(BOUNDS) {
+            calls += count;
+            let labels = [plugin, version, kind, ("le", bound)];
+            observe.set_total("shoal_plugin_duration_seconds_bucket", &labels, calls as f64);
+        }
+        for (name, total) in [
+            ("shoal_plugin_duration_seconds_count", calls as f64),
+            ("shoal_plugin_duration_seconds_sum", self.duration.as_secs_f64()),
+            ("shoal_plugin_cpu_seconds_total", self.cpu.as_secs_f64()),
+            ("shoal_plugin_queue_wait_seconds_total", self.queued.as_secs_f64()),
+            ("shoal_plugin_bytes_out_total", self.bytes_out as f64),
+            ("shoal_plugin_log_dropped_bytes_total", self.log_dropped_bytes as f64),
+        ] {
+            observe.set_total(name, &labels, total);
+        }
+        let peak = std::mem::take(&mut self.memory_peak_bytes);
+        if peak > 0 {
+            observe.set("shoal_plugin_memory_peak_bytes", &labels, peak as f64);
+        }
+    }
+}
+
+/// Bytes that a call sent to the network.
+fn bytes_out(_report: &CallReport) -> u64 {
+    0
+}
+
+/// How long a call waited for room.
+fn queued(_report: &CallReport) -> Duration {
+    Duration::ZERO
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::plugins::tests::version;
+
+    const NOW: Timestamp = Timestamp(1_795_478_400_000);
+
+    fn report(cpu_us: u64, contacted: &[&str]) -> CallReport {
+        CallReport {
+            duration: Duration::from_millis(5),
+            cpu: Duration::from_micros(cpu_us),
+            memory_peak_bytes: 7,
+            contacted: contacted.iter().map(|host| (*host).to_owned()).collect(),
+            ..CallReport::default()
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_whole_next_time() {
+        let (meters, version) = (Meters::default(), version("sha256:a", "p"));
+        let call = |cpu_us| meters.called(&version, TenantId(2), NOW, "done", &report(cpu_us, &[]));
+        call(300);
+        let first = meters.take_uses(NOW);
+        assert_eq!((first[0].calls, first[0].cpu_us), (1, 300));
+        assert_eq!(meters.take_uses(NOW), []);
+        call(400);
+        let second = meters.take_uses(NOW);
+        assert_eq!((second[0].calls, second[0].cpu_us), (2, 700));
+        meters.put_back_uses(&second);
+        assert_eq!(meters.take_uses(NOW), second);
+        let later = NOW + Duration::from_secs(5 * 3600);
+        assert_eq!(meters.take_uses(later), []);
+        meters.put_back_uses(&second);
+        assert_eq!(meters.take_uses(later), second, "even when it was forgotten");
+    }
+
+    #[test]
+    fn calls_without_room_are_counted_and_cost_nothing() {
+        let (meters, version) = (Meters::default(), version("sha256:a", "p"));
+        meters.called(&version, TenantId(2), NOW, "busy", &CallReport::default());
+        meters.refused(&version, "breaker-open");
+        assert_eq!(meters.take_uses(NOW), []);
+        let wanted = BTreeMap::from([("breaker-open", 1), ("busy", 1)]);
+        assert_eq!(meters.outcomes("sha256:a"), wanted);
+    }
+
+    #[test]
+    fn metrics_tell_versions_apart_and_no_tenants() {
+        let (meters, observe) = (Meters::default(), Observe::default());
+        for tenant in [2, 3] {
+            let version = version("sha256:a", "p");
+            meters.called(&version, TenantId(tenant), NOW, "done", &report(500_000, &[]));
+        }
+        meters.publish(&observe);
+        let samples = observe.samples(NOW);
+        let value = |name: &str, label: (&str, &str)| {
+            let found = samples.iter().find(|sample| {
+                sample.labels.metric_name() == Some(name)
+                    && sample.labels.get(label.0) == Some(label.1)
+            });
+            found.map(|sample| sample.value)
+        };
+        assert!(samples.iter().all(|sample| sample.labels.get("tenant").is_none()));
+        assert_eq!(value("shoal_plugin_calls_total", ("outcome", "done")), Some(2.0));
+        assert_eq!(value("shoal_plugin_cpu_seconds_total", ("version", "1.0.0")), Some(1.0));
+        let bucket = "shoal_plugin_duration_seconds_bucket";
+        assert_eq!(value(bucket, ("le", "0.001")), Some(0.0));
+        assert_eq!(value(bucket, ("le", "0.01")), Some(2.0));
+        assert_eq!(value(bucket, ("le", "+Inf")), Some(2.0));
+    }
+
+    #[test]
+    fn contacts_are_counted_by_tenant_day_and_host() {
+        let (meters, version) = (Meters::default(), version("sha256:a", "p"));
+        for _ in 0..3 {
+            meters.called(&version, TenantId(2), NOW, "done", &report(1, &["a:443", "b:80"]));
+        }
+        let rows = meters.take_contacts();
+        let shown: Vec<_> = rows.iter().map(|row| (row.host.as_str(), row.contacts)).collect();
+        assert_eq!(shown, [("a:443", 3), ("b:80", 3)]);
+        assert_eq!(rows[0].day, NOW.0 / DAY_MS);
+        meters.put_back_contacts(rows.clone());
+        assert_eq!(meters.take_contacts(), rows);
+    }
+}
