@@ -75,7 +75,7 @@ CREATE TABLE plugin_failure (
 
 CREATE INDEX plugin_failure_by_time ON plugin_failure (tenant_id, at_ms);
 
--- Hosts that a plugin was connected to.
+-- Hosts that a plugin was connected to, and what it wanted to reach and may not.
 CREATE TABLE plugin_contact (
     tenant_id BIGINT NOT NULL REFERENCES tenant (id),
     plugin_id TEXT NOT NULL,
@@ -85,6 +85,7 @@ CREATE TABLE plugin_contact (
     -- host:port, or * for those beyond what is kept of a day.
     host TEXT NOT NULL,
     contacts BIGINT NOT NULL,
+    refused BIGINT NOT NULL,
     PRIMARY KEY (tenant_id, plugin_id, version, day, host)
 );
 

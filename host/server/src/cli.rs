@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 it did not work, 2 the command line is wrong.
 
 mod client;
+mod health;
 mod job;
 mod output;
 mod plugin;

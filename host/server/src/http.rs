@@ -13,6 +13,7 @@ mod jobs;
 mod keys;
 mod monitors;
 mod openapi;
+mod plugin_health;
 mod plugins;
 mod prometheus;
 pub mod receivers;
@@ -74,6 +75,7 @@ pub fn routes() -> Vec<Route> {
         tenants::routes(),
         keys::routes(),
         plugins::routes(),
+        plugin_health::routes(),
         installations::routes(),
         monitors::routes(),
         alerts::routes(),

@@ -32,7 +32,7 @@ pub struct PluginUse {
     pub bytes_out: u64,
 }
 
-/// So many contacts of one host in one day.
+/// So many contacts of one host in one day, since they were written last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewContacts {
     /// For whom the plugin worked.
@@ -45,8 +45,10 @@ pub struct NewContacts {
     pub day: i64,
     /// `host:port`.
     pub host: String,
-    /// How often.
+    /// How often it was connected to.
     pub contacts: u64,
+    /// How often that was refused.
+    pub refused: u64,
 }
 
 /// A host that a plugin was connected to.
@@ -56,8 +58,10 @@ pub struct ContactRow {
     pub version: String,
     /// `host:port`.
     pub host: String,
-    /// How often.
+    /// How often it was connected to.
     pub contacts: i64,
+    /// How often that was refused.
+    pub refused: i64,
     /// Whole days since the epoch.
     pub last_day: i64,
 }
@@ -129,10 +133,10 @@ impl System {
             .fetch_one(&mut *c).await?);
             let host = if known < HOSTS_MAX { one.host.as_str() } else { FURTHER_HOSTS };
             sql!(tx, c => sqlx::query(
-                "INSERT INTO plugin_contact (tenant_id, plugin_id, version, day, host, contacts)
-                 VALUES ($1, $2, $3, $4, $5, $6)
+                "INSERT INTO plugin_contact (tenant_id, plugin_id, version, day, host, contacts, refused)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)
                  ON CONFLICT (tenant_id, plugin_id, version, day, host) DO UPDATE
-                 SET contacts = plugin_contact.contacts + $6",
+                 SET contacts = plugin_contact.contacts + $6, refused = plugin_contact.refused + $7",
             )
             .bind(one.tenant.0)
             .bind(&one.plugin)
@@ -140,6 +144,7 @@ impl System {
             .bind(one.day)
             .bind(host)
             .bind(one.contacts as i64)
+            .bind(one.refused as i64)
             .execute(c).await?.rows_affected());
         }
         tx.commit().await
@@ -151,7 +156,8 @@ impl TenantDb {
     pub async fn contacts(&self, plugin: &str, since_day: i64) -> Result<Vec<ContactRow>, DbError> {
         let mut conn = self.reader().await?;
         Ok(sql!(conn, c => sqlx::query_as(
-            "SELECT version, host, CAST(SUM(contacts) AS BIGINT) AS contacts, MAX(day) AS last_day
+            "SELECT version, host, CAST(SUM(contacts) AS BIGINT) AS contacts,
+                    CAST(SUM(refused) AS BIGINT) AS refused, MAX(day) AS last_day
              FROM plugin_contact
              WHERE tenant_id = $1 AND plugin_id = $2 AND day >= $3
              GROUP BY version, host
@@ -316,6 +322,7 @@ mod tests {
                 day: 7,
                 host: host.to_owned(),
                 contacts: 2,
+                refused: 0,
             };
             let mut all: Vec<_> = (0..HOSTS_MAX + 3)
                 .map(|at| contact(&format!("h{at:03}:443")))

@@ -4,7 +4,7 @@
 //! waits. A version that is broken for many tenants is replaced by the one before and shut out; where there is
 //! none before it, the breakers of those for whom it fails stand between it and them, and the others go on.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use shoal_model::breaker::is_broken_everywhere;
 use shoal_model::{TenantId, Timestamp};
 
 use super::Running;
-use super::breakers::{Changed, Spread};
+use super::breakers::{Changed, ShownBreaker, Spread};
 use super::calls::PluginCalls;
 use super::shadow::{Tally, Verdict, verdict};
 use crate::db::DbError;
@@ -130,6 +130,17 @@ impl PluginCalls {
             }
             observe.set("shoal_plugin_down", &labels, f64::from(u8::from(is_down)));
         }
+    }
+
+    /// An installation's breaker; `None` while it was not called.
+    pub fn breaker(&self, running: &Running) -> Option<ShownBreaker> {
+        let row = &running.row;
+        self.breakers.shown(row.tenant(), &row.id, self.clock.now())
+    }
+
+    /// Calls of a version in this process by outcome, since it was started.
+    pub fn outcomes(&self, digest: &str) -> BTreeMap<&'static str, u64> {
+        self.meters.outcomes(digest)
     }
 
     /// Shuts a version out for everybody. `false` when it is already.
@@ -250,6 +261,8 @@ impl PluginCalls {
             spread.open.len(),
             spread.reason
         );
+        // What tenants are told has nothing of another tenant's failures in it.
+        let shown = "it failed too often for too many of those who use it";
         let is_following = |one: &&&Arc<Running>| one.row.pinned_digest.is_none();
         let tracks: BTreeSet<&str> = running
             .iter()
@@ -277,7 +290,7 @@ impl PluginCalls {
                 &[("plugin", &version.plugin_id), ("version", &version.version)],
                 1.0,
             );
-            self.quarantine(version, &reason, BREAKERS).await?;
+            self.quarantine(version, shown, BREAKERS).await?;
         }
         Ok(())
     }

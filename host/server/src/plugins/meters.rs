@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use shoal_model::time::Hour;
 use shoal_model::{TenantId, Timestamp};
-use shoal_runtime::CallReport;
+use shoal_runtime::{CallReport, LogLine, LogSource};
 
 use crate::db::plugin_usage::{FURTHER_HOSTS, NewContacts, PluginUse};
 use crate::db::plugins::VersionRow;
@@ -21,6 +21,8 @@ use crate::random;
 const VERSIONS_MAX: usize = 10_000;
 /// Hosts that wait to be written; further ones are counted together.
 const HOSTS_MAX: usize = 10_000;
+/// Longest text of what a plugin wanted to reach.
+const HOST_MAX_BYTES: usize = 300;
 /// Hours for which sums stay in memory after they were written.
 const HOURS_KEPT: i64 = 2;
 /// Upper bounds of the histogram of durations, in seconds, with their text.
@@ -42,7 +44,8 @@ pub(super) struct Meters {
     process: String,
     versions: Mutex<HashMap<String, Totals>>,
     uses: Mutex<HashMap<(TenantId, Hour), BTreeMap<String, Sums>>>,
-    contacts: Mutex<HashMap<ContactKey, u64>>,
+    /// Connections, and refusals.
+    contacts: Mutex<HashMap<ContactKey, [u64; 2]>>,
 }
 
 /// Of one version, since the start.
@@ -116,14 +119,17 @@ impl Meters {
         if !matches!(code, "busy" | "deadline-passed" | "wrong-kind") {
             self.add_use(tenant, now.hour(), &version.plugin_id, report);
         }
-        for host in &report.contacted {
-            self.add_contact(ContactKey {
+        let connected = report.contacted.iter().map(|host| (host.as_str(), 0));
+        let refused = report.log.iter().filter_map(refused).map(|what| (what, 1));
+        for (host, which) in connected.chain(refused) {
+            let key = ContactKey {
                 tenant,
                 plugin: version.plugin_id.clone(),
                 version: version.version.clone(),
                 day: now.0.div_euclid(DAY_MS),
-                host: host.clone(),
-            });
+                host: host.to_owned(),
+            };
+            self.add_contact(key, which);
         }
     }
 
@@ -153,7 +159,7 @@ impl Meters {
         }
     }
 
-    fn add_contact(&self, key: ContactKey) {
+    fn add_contact(&self, key: ContactKey, which: usize) {
         let mut contacts = self.contacts.lock();
         let key = match contacts.len() < HOSTS_MAX || contacts.contains_key(&key) {
             true => key,
@@ -162,7 +168,7 @@ impl Meters {
                 ..key
             },
         };
-        *contacts.entry(key).or_default() += 1;
+        contacts.entry(key).or_default()[which] += 1;
     }
 
     /// Sums that grew since they were taken last, each the whole of what this process counted; and forgets those of
@@ -208,13 +214,14 @@ impl Meters {
     /// Contacts since they were taken last.
     pub(super) fn take_contacts(&self) -> Vec<NewContacts> {
         let contacts = std::mem::take(&mut *self.contacts.lock());
-        let row = |(key, contacts): (ContactKey, u64)| NewContacts {
+        let row = |(key, [contacts, refused]): (ContactKey, [u64; 2])| NewContacts {
             tenant: key.tenant,
             plugin: key.plugin,
             version: key.version,
             day: key.day,
             host: key.host,
             contacts,
+            refused,
         };
         let mut rows: Vec<NewContacts> = contacts.into_iter().map(row).collect();
         // In one order everywhere, so that two processes that write do not wait for each other in a circle.
@@ -236,7 +243,9 @@ impl Meters {
                 day: row.day,
                 host: row.host,
             };
-            *contacts.entry(key).or_default() += row.contacts;
+            let [connected, refused] = contacts.entry(key).or_default();
+            *connected += row.contacts;
+            *refused += row.refused;
         }
     }
 
@@ -317,6 +326,16 @@ impl Totals {
             observe.set("shoal_plugin_memory_peak_bytes", &labels, peak as f64);
         }
     }
+}
+
+/// What a plugin wanted to reach and may not, where a line of its log says so.
+fn refused(line: &LogLine) -> Option<&str> {
+    if line.source != LogSource::Host {
+        return None;
+    }
+    let (_, rest) = line.message.split_once(" may not use ")?;
+    let end = rest.find(": grant ").or_else(|| rest.find(", for which"));
+    Some(&rest[..end.unwrap_or(rest.len()).min(rest.floor_char_boundary(HOST_MAX_BYTES))])
 }
 
 /// Bytes that a call sent to the network.
@@ -406,9 +425,24 @@ mod tests {
         for _ in 0..3 {
             meters.called(&version, TenantId(2), NOW, "done", &report(1, &["a:443", "b:80"]));
         }
+        let refused = CallReport {
+            log: vec![LogLine {
+                level: shoal_runtime::LogLevel::Warn,
+                source: LogSource::Host,
+                message: "p may not use http GET c:443: grant http c with …".to_owned(),
+            }],
+            ..CallReport::default()
+        };
+        meters.called(&version, TenantId(2), NOW, "rejected", &refused);
         let rows = meters.take_contacts();
-        let shown: Vec<_> = rows.iter().map(|row| (row.host.as_str(), row.contacts)).collect();
-        assert_eq!(shown, [("a:443", 3), ("b:80", 3)]);
+        let shown: Vec<_> = rows
+            .iter()
+            .map(|row| (row.host.as_str(), row.contacts, row.refused))
+            .collect();
+        assert_eq!(
+            shown,
+            [("a:443", 3, 0), ("b:80", 3, 0), ("http GET c:443", 0, 1)]
+        );
         assert_eq!(rows[0].day, NOW.0 / DAY_MS);
         meters.put_back_contacts(rows.clone());
         assert_eq!(meters.take_contacts(), rows);
