@@ -35,6 +35,7 @@ mod refusal;
 mod run;
 mod runtime;
 mod settings;
+mod signature;
 mod slots;
 mod state;
 
@@ -62,4 +63,8 @@ pub use refusal::Refusal;
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions, RuntimeStats};
 pub use settings::{
     InvalidSchema, InvalidSettings, SETTINGS_MAX_BYTES, SettingProblem, Settings, SettingsSchema,
+};
+pub use signature::{
+    InvalidKey, KeyId, PublicKey, PublisherKey, SIGNATURE_SECTION, SignatureState, SigningKey,
+    sign, unsigned, verify,
 };

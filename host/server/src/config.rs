@@ -30,6 +30,8 @@ pub struct Config {
     pub currency: Currency,
     /// Where people reach this server, for links in notifications; empty when nobody said.
     pub public_url: String,
+    /// What plugins must be and may do.
+    pub plugins: PluginsSection,
 }
 
 /// A currency.
@@ -59,8 +61,21 @@ pub struct File {
     /// `[billing]`
     #[serde(default)]
     pub billing: BillingSection,
+    /// `[plugins]`
+    #[serde(default)]
+    pub plugins: PluginsSection,
     /// Where people reach this server, such as `https://shoal.example.com`.
     pub public_url: Option<String>,
+}
+
+/// `[plugins]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginsSection {
+    /// `off`, `warn` or `require` [default: warn].
+    pub signatures: Option<String>,
+    /// What no plugin gets beyond, such as `["http *:443", "net tls *"]` [default: everything].
+    pub ceiling: Option<Vec<String>>,
 }
 
 /// `[billing]`
@@ -203,6 +218,7 @@ impl Config {
                 digits: file.billing.currency_digits.unwrap_or(0),
             },
             public_url: file.public_url.unwrap_or_default(),
+            plugins: file.plugins,
             data,
         }
     }

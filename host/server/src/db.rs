@@ -88,6 +88,7 @@ macro_rules! sql {
 }
 
 pub mod alerts;
+pub mod audit;
 pub mod catalog;
 mod dialect;
 pub mod installations;
@@ -99,11 +100,13 @@ pub mod plugin_failures;
 pub mod plugin_health;
 pub mod plugin_usage;
 pub mod plugins;
+pub mod publishers;
 pub mod statements;
 pub mod system;
 pub mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tracks;
 pub mod usage;
 
 pub use system::System;

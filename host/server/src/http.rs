@@ -4,6 +4,7 @@
 //! that walks every route as the wrong tenant are made from that one list.
 
 mod alerts;
+mod audit;
 mod caller;
 pub(crate) mod connections;
 mod error;
@@ -16,7 +17,9 @@ mod openapi;
 mod plugin_health;
 mod plugins;
 mod prometheus;
+mod publishers;
 pub mod receivers;
+mod releases;
 mod statements;
 mod tenants;
 mod usage;
@@ -75,6 +78,8 @@ pub fn routes() -> Vec<Route> {
         tenants::routes(),
         keys::routes(),
         plugins::routes(),
+        releases::routes(),
+        publishers::routes(),
         plugin_health::routes(),
         installations::routes(),
         monitors::routes(),
@@ -83,6 +88,7 @@ pub fn routes() -> Vec<Route> {
         statements::routes(),
         jobs::routes(),
         prometheus::routes(),
+        audit::routes(),
         openapi::routes(),
     ]
     .into_iter()

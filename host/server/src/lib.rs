@@ -4,6 +4,7 @@
 //! only one that reads the time, [`task`] the only one that spawns.
 
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod billing;
 pub mod cli;

@@ -29,7 +29,7 @@ use crate::ingest::admission::Admission;
 use crate::ingest::own::OwnSamples;
 use crate::ingest::receive::Receivers;
 use crate::observe::{self, Observe};
-use crate::plugins::{PluginCalls, PluginRegistry};
+use crate::plugins::{PluginCalls, PluginRegistry, Policy, RegistryParts};
 use crate::query::Queries;
 use crate::secrets::SecretBox;
 use crate::task::Tasks;
@@ -61,7 +61,7 @@ pub async fn run(config: Config) -> Result<()> {
     bootstrap(&db, &config.data, clock.now()).await?;
     let listeners = Listeners::bind(&config).await?;
 
-    let plugins = Arc::new(plugins(&config, &db)?);
+    let plugins = Arc::new(plugins(&config, &db, &clock)?);
     plugins.reload().await?;
     let store = open_store(&config, &db, clock.now()).await?;
     let queries = Queries::new(store.clone());
@@ -274,7 +274,7 @@ async fn bootstrap(db: &Db, data: &Path, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-fn plugins(config: &Config, db: &Db) -> Result<PluginRegistry> {
+fn plugins(config: &Config, db: &Db, clock: &Clock) -> Result<PluginRegistry> {
     let allow_private = config
         .allow_private
         .iter()
@@ -284,11 +284,13 @@ fn plugins(config: &Config, db: &Db) -> Result<PluginRegistry> {
         allow_private,
         ..RuntimeOptions::default()
     })?;
-    Ok(PluginRegistry::new(
+    Ok(PluginRegistry::new(RegistryParts {
         runtime,
-        db.clone(),
-        SecretBox::open(&config.data)?,
-    ))
+        db: db.clone(),
+        secrets: SecretBox::open(&config.data)?,
+        clock: clock.clone(),
+        policy: Policy::of(&config.plugins)?,
+    }))
 }
 
 async fn open_store(config: &Config, db: &Db, now: Timestamp) -> Result<Store> {

@@ -15,7 +15,7 @@ use crate::config::{Config, Overrides};
 use crate::db::Db;
 use crate::ingest::own::OwnSamples;
 use crate::observe::Observe;
-use crate::plugins::{PluginCalls, PluginRegistry};
+use crate::plugins::{PluginCalls, PluginRegistry, Policy, RegistryParts};
 use crate::query::Queries;
 use crate::secrets::SecretBox;
 use crate::telemetry::{OwnSample, Query, QueryError, Telemetry, WriteError, WriteSamples};
@@ -48,7 +48,13 @@ pub(crate) async fn app(db: Db, folder: &Path, clock: Clock, engines: Engines) -
         ..RuntimeOptions::default()
     });
     let secrets = SecretBox::open(folder).expect("a key for secrets");
-    let plugins = PluginRegistry::new(runtime.expect("a runtime"), db.clone(), secrets);
+    let plugins = PluginRegistry::new(RegistryParts {
+        runtime: runtime.expect("a runtime"),
+        db: db.clone(),
+        secrets,
+        clock: clock.clone(),
+        policy: Policy::default(),
+    });
     let options = StoreOptions::new(folder.join("telemetry"));
     let opened = Store::open(options, Arc::new(MemoryCatalog::new()), clock.now()).await;
     let (store, _) = opened.expect("a store");

@@ -4,7 +4,10 @@ use serde_json::{Map, Value};
 use shoal_model::grant::Grants;
 use shoal_model::{InstallationId, TenantId, Timestamp};
 
+use super::audit::record;
+use super::tracks::{VersionSettings, put_version_settings};
 use super::{DbError, System, TenantDb, Transaction, plugins};
+use crate::audit::Audit;
 
 /// One installation, without its secrets.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -19,7 +22,9 @@ pub struct InstallationRow {
     pub plugin_id: String,
     /// Its kind.
     pub kind: String,
-    /// The version that it stays with; `None` follows the version approved last.
+    /// The track that it follows unless it is pinned.
+    pub track: String,
+    /// The version that it stays with; `None` follows the track.
     pub pinned_digest: Option<String>,
     /// JSON, without secrets.
     pub settings: String,
@@ -92,6 +97,8 @@ pub struct NewInstallation {
     pub plugin_id: String,
     /// Its kind.
     pub kind: String,
+    /// The track that it follows unless it is pinned.
+    pub track: String,
     /// The version that it stays with.
     pub pinned_digest: Option<String>,
     /// Without secrets.
@@ -106,6 +113,17 @@ pub struct NewInstallation {
     pub interval_ms: Option<i64>,
 }
 
+/// A change of an installation.
+#[derive(Clone, Debug)]
+pub struct ChangedInstallation {
+    /// As it is to be.
+    pub new: NewInstallation,
+    /// The revision that the change was made from.
+    pub made_from: i64,
+    /// What versions need that cannot run with its settings.
+    pub version_settings: Vec<VersionSettings>,
+}
+
 impl NewInstallation {
     /// As it would be read back.
     pub fn as_row(&self, tenant: TenantId) -> InstallationRow {
@@ -115,6 +133,7 @@ impl NewInstallation {
             name: self.name.clone(),
             plugin_id: self.plugin_id.clone(),
             kind: self.kind.clone(),
+            track: self.track.clone(),
             pinned_digest: self.pinned_digest.clone(),
             settings: Value::Object(self.settings.clone()).to_string(),
             grants: self.grants.as_ref().map(plugins::grants_text),
@@ -127,31 +146,30 @@ impl NewInstallation {
 }
 
 impl TenantDb {
-    /// Stores an installation, new or changed; secrets that it does not name are deleted.
+    /// Stores a new installation.
     ///
     /// # Errors
     /// [`DbError::Exists`] when another installation of the tenant has its name.
-    pub async fn put_installation(
+    pub async fn create_installation(
         &self,
         new: &NewInstallation,
+        audit: &Audit,
         now: Timestamp,
     ) -> Result<(), DbError> {
         let mut tx = self.begin().await?;
         let revision = plugins::next(&mut tx, "plugin_revision").await?;
         sql!(tx, c => sqlx::query(
             "INSERT INTO installation
-                 (tenant_id, id, name, plugin_id, kind, pinned_digest, settings, grants, is_enabled, interval_ms,
+                 (tenant_id, id, name, plugin_id, kind, track, pinned_digest, settings, grants, is_enabled, interval_ms,
                   created_at_ms, revision)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-             ON CONFLICT (tenant_id, id) DO UPDATE
-             SET name = $3, pinned_digest = $6, settings = $7, grants = $8, is_enabled = $9, interval_ms = $10,
-                 revision = $12",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(self.id().0)
         .bind(new.id.as_str())
         .bind(&new.name)
         .bind(&new.plugin_id)
         .bind(&new.kind)
+        .bind(&new.track)
         .bind(&new.pinned_digest)
         .bind(Value::Object(new.settings.clone()).to_string())
         .bind(new.grants.as_ref().map(plugins::grants_text))
@@ -161,17 +179,73 @@ impl TenantDb {
         .bind(revision)
         .execute(c).await?.rows_affected());
         self.put_secrets(&mut tx, new).await?;
+        record(&mut tx, audit, now).await?;
         tx.commit().await
     }
 
-    /// Disables an installation; it keeps its settings. `false` when there is none.
-    pub async fn disable_installation(&self, id: &str) -> Result<bool, DbError> {
+    /// Changes an installation; secrets that it does not name are deleted. `false` when it is not any more at the
+    /// revision that the change was made from.
+    ///
+    /// # Errors
+    /// [`DbError::Exists`] when another installation of the tenant has its name.
+    pub async fn change_installation(
+        &self,
+        change: &ChangedInstallation,
+        audit: &Audit,
+        now: Timestamp,
+    ) -> Result<bool, DbError> {
+        let new = &change.new;
         let mut tx = self.begin().await?;
         let revision = plugins::next(&mut tx, "plugin_revision").await?;
         let changed = sql!(tx, c => sqlx::query(
-            "UPDATE installation SET is_enabled = 0, revision = $3 WHERE tenant_id = $1 AND id = $2",
-        ).bind(self.id().0).bind(id).bind(revision).execute(c).await?.rows_affected());
+            "UPDATE installation
+             SET name = $3, track = $4, pinned_digest = $5, settings = $6, grants = $7, is_enabled = $8,
+                 interval_ms = $9, revision = $10
+             WHERE tenant_id = $1 AND id = $2 AND revision = $11",
+        )
+        .bind(self.id().0)
+        .bind(new.id.as_str())
+        .bind(&new.name)
+        .bind(&new.track)
+        .bind(&new.pinned_digest)
+        .bind(Value::Object(new.settings.clone()).to_string())
+        .bind(new.grants.as_ref().map(plugins::grants_text))
+        .bind(i64::from(new.is_enabled))
+        .bind(new.interval_ms)
+        .bind(revision)
+        .bind(change.made_from)
+        .execute(c).await?.rows_affected());
+        if changed != 1 {
+            return Ok(false);
+        }
+        self.put_secrets(&mut tx, new).await?;
+        for settings in &change.version_settings {
+            put_version_settings(&mut tx, settings).await?;
+        }
+        record(&mut tx, audit, now).await?;
         tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Disables an installation; it keeps its settings. `false` when there is none, or it is at another revision.
+    pub async fn disable_installation(
+        &self,
+        id: &str,
+        made_from: Option<i64>,
+        audit: &Audit,
+        now: Timestamp,
+    ) -> Result<bool, DbError> {
+        let mut tx = self.begin().await?;
+        let revision = plugins::next(&mut tx, "plugin_revision").await?;
+        let changed = sql!(tx, c => sqlx::query(
+            "UPDATE installation
+             SET is_enabled = 0, revision = $3
+             WHERE tenant_id = $1 AND id = $2 AND revision = COALESCE($4, revision)",
+        ).bind(self.id().0).bind(id).bind(revision).bind(made_from).execute(c).await?.rows_affected());
+        if changed == 1 {
+            record(&mut tx, audit, now).await?;
+            tx.commit().await?;
+        }
         Ok(changed == 1)
     }
 
@@ -196,7 +270,7 @@ impl TenantDb {
     pub async fn installations(&self) -> Result<Vec<InstallationRow>, DbError> {
         let mut conn = self.reader().await?;
         Ok(sql!(conn, c => sqlx::query_as(
-            "SELECT tenant_id, id, name, plugin_id, kind, pinned_digest, settings, grants, is_enabled, interval_ms,
+            "SELECT tenant_id, id, name, plugin_id, kind, track, pinned_digest, settings, grants, is_enabled, interval_ms,
                     created_at_ms, revision
              FROM installation
              WHERE tenant_id = $1
@@ -208,7 +282,7 @@ impl TenantDb {
     pub async fn installation(&self, id: &str) -> Result<Option<InstallationRow>, DbError> {
         let mut conn = self.reader().await?;
         Ok(sql!(conn, c => sqlx::query_as(
-            "SELECT tenant_id, id, name, plugin_id, kind, pinned_digest, settings, grants, is_enabled, interval_ms,
+            "SELECT tenant_id, id, name, plugin_id, kind, track, pinned_digest, settings, grants, is_enabled, interval_ms,
                     created_at_ms, revision
              FROM installation
              WHERE tenant_id = $1 AND id = $2",
@@ -226,157 +300,112 @@ impl TenantDb {
         ).bind(self.id().0).bind(id).fetch_all(c).await?))
     }
 
-    /// Deletes an installation with its secrets. `false` when there is none.
-    pub async fn delete_installation(&self, id: &str) -> Result<bool, DbError> {
+    /// The sealed secrets of all installations.
+    pub async fn all_secrets(&self) -> Result<Vec<SecretRow>, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_as(
+            "SELECT tenant_id, installation_id, name, sealed
+             FROM installation_secret
+             WHERE tenant_id = $1
+             ORDER BY installation_id, name",
+        ).bind(self.id().0).fetch_all(c).await?))
+    }
+
+    /// Settings of all installations for versions that need others.
+    pub async fn all_version_settings(&self) -> Result<Vec<VersionSettings>, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_as(
+            "SELECT tenant_id, installation_id, digest, settings, sealed, secret_names
+             FROM installation_settings
+             WHERE tenant_id = $1
+             ORDER BY installation_id, digest",
+        ).bind(self.id().0).fetch_all(c).await?))
+    }
+
+    /// Settings of one installation for versions that need others.
+    pub async fn version_settings(&self, id: &str) -> Result<Vec<VersionSettings>, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_as(
+            "SELECT tenant_id, installation_id, digest, settings, sealed, secret_names
+             FROM installation_settings
+             WHERE tenant_id = $1 AND installation_id = $2
+             ORDER BY digest",
+        ).bind(self.id().0).bind(id).fetch_all(c).await?))
+    }
+
+    /// Deletes an installation with its secrets. `false` when there is none, or it is at another revision.
+    pub async fn delete_installation(
+        &self,
+        id: &str,
+        made_from: Option<i64>,
+        audit: &Audit,
+        now: Timestamp,
+    ) -> Result<bool, DbError> {
         let mut tx = self.begin().await?;
         plugins::next(&mut tx, "plugin_revision").await?;
-        let changed = sql!(tx, c => sqlx::query("DELETE FROM installation WHERE tenant_id = $1 AND id = $2")
-            .bind(self.id().0).bind(id).execute(c).await?.rows_affected());
-        tx.commit().await?;
+        let changed = sql!(tx, c => sqlx::query(
+            "DELETE FROM installation WHERE tenant_id = $1 AND id = $2 AND revision = COALESCE($3, revision)",
+        ).bind(self.id().0).bind(id).bind(made_from).execute(c).await?.rows_affected());
+        if changed == 1 {
+            record(&mut tx, audit, now).await?;
+            tx.commit().await?;
+        }
         Ok(changed == 1)
     }
 }
 
 impl System {
-    /// Every enabled installation of every tenant. Called by the registry.
-    pub async fn enabled_installations(&self) -> Result<Vec<InstallationRow>, DbError> {
+    /// Installations of all tenants, disabled ones included, that changed at a revision or since. Called by the registry.
+    pub async fn installations_since(
+        &self,
+        revision: i64,
+    ) -> Result<Vec<InstallationRow>, DbError> {
         let mut conn = self.reader().await?;
         Ok(sql!(conn, c => sqlx::query_as(
-            "SELECT tenant_id, id, name, plugin_id, kind, pinned_digest, settings, grants, is_enabled, interval_ms,
+            "SELECT tenant_id, id, name, plugin_id, kind, track, pinned_digest, settings, grants, is_enabled, interval_ms,
                     created_at_ms, revision
              FROM installation
-             WHERE is_enabled = 1
+             WHERE revision >= $1
              ORDER BY tenant_id, id",
-        ).fetch_all(c).await?))
+        ).bind(revision).fetch_all(c).await?))
+    }
+
+    /// How many installations there are, disabled ones included. Called by the registry, which so notices deletions.
+    pub async fn installation_count(&self) -> Result<i64, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(
+            sql!(conn, c => sqlx::query_scalar("SELECT COUNT(*) FROM installation")
+            .fetch_one(c).await?),
+        )
+    }
+
+    /// The sealed secrets of installations that changed at a revision or since. Called by the registry.
+    pub async fn secrets_since(&self, revision: i64) -> Result<Vec<SecretRow>, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_as(
+            "SELECT s.tenant_id, s.installation_id, s.name, s.sealed
+             FROM installation_secret s
+             JOIN installation i ON i.tenant_id = s.tenant_id AND i.id = s.installation_id
+             WHERE i.revision >= $1
+             ORDER BY s.tenant_id, s.installation_id, s.name",
+        ).bind(revision).fetch_all(c).await?))
+    }
+
+    /// Settings for versions, of installations that changed at a revision or since. Called by the registry.
+    pub async fn version_settings_since(
+        &self,
+        revision: i64,
+    ) -> Result<Vec<VersionSettings>, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_as(
+            "SELECT s.tenant_id, s.installation_id, s.digest, s.settings, s.sealed, s.secret_names
+             FROM installation_settings s
+             JOIN installation i ON i.tenant_id = s.tenant_id AND i.id = s.installation_id
+             WHERE i.revision >= $1
+             ORDER BY s.tenant_id, s.installation_id, s.digest",
+        ).bind(revision).fetch_all(c).await?))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::db::plugins::tests::version;
-    use crate::db::testing::each_database;
-
-    fn installation(name: &str) -> NewInstallation {
-        NewInstallation {
-            id: InstallationId::from_random([7; 10]),
-            name: name.to_owned(),
-            plugin_id: "p".to_owned(),
-            kind: "check".to_owned(),
-            pinned_digest: None,
-            settings: Map::new(),
-            secrets: vec![("token".to_owned(), vec![1, 2])],
-            grants: None,
-            is_enabled: true,
-            interval_ms: Some(60_000),
-        }
-    }
-
-    #[tokio::test]
-    async fn an_installation_belongs_to_its_tenant_alone() {
-        each_database(|db| async move {
-            let system = db.system();
-            system
-                .add_version(&version("sha256:a", "p"), b"abc")
-                .await
-                .expect("added");
-            let acme = system
-                .create_tenant("acme", "Acme", Timestamp(1))
-                .await
-                .expect("made")
-                .id();
-            let other = system
-                .create_tenant("other", "Other", Timestamp(1))
-                .await
-                .expect("made")
-                .id();
-            let (acme, other) = (db.tenant(acme), db.tenant(other));
-            let mut new = installation("page");
-            acme.put_installation(&new, Timestamp(2))
-                .await
-                .expect("put");
-            let first = acme
-                .installation(new.id.as_str())
-                .await
-                .expect("read")
-                .expect("there");
-            assert_eq!(
-                acme.installation_secrets(new.id.as_str())
-                    .await
-                    .expect("read")
-                    .len(),
-                1
-            );
-            assert_eq!(
-                system.enabled_installations().await.expect("read"),
-                std::slice::from_ref(&first)
-            );
-
-            assert_eq!(
-                other.installation(new.id.as_str()).await.expect("read"),
-                None
-            );
-            assert_eq!(
-                other
-                    .installation_secrets(new.id.as_str())
-                    .await
-                    .expect("read"),
-                []
-            );
-            assert!(
-                !other
-                    .delete_installation(new.id.as_str())
-                    .await
-                    .expect("answered")
-            );
-
-            new.is_enabled = false;
-            new.secrets.clear();
-            new.pinned_digest = Some("sha256:a".to_owned());
-            acme.put_installation(&new, Timestamp(3))
-                .await
-                .expect("put again");
-            let second = acme
-                .installation(new.id.as_str())
-                .await
-                .expect("read")
-                .expect("there");
-            assert!(second.revision > first.revision);
-            assert_eq!((second.created_at_ms, second.is_enabled), (2, 0));
-            assert_eq!(
-                acme.installation_secrets(new.id.as_str())
-                    .await
-                    .expect("read"),
-                []
-            );
-            assert_eq!(system.enabled_installations().await.expect("read"), []);
-            assert!(
-                acme.delete_installation(new.id.as_str())
-                    .await
-                    .expect("answered")
-            );
-        })
-        .await;
-    }
-
-    #[tokio::test]
-    async fn two_installations_of_a_tenant_cannot_share_a_name() {
-        each_database(|db| async move {
-            let acme = db
-                .system()
-                .create_tenant("acme", "Acme", Timestamp(1))
-                .await
-                .expect("made")
-                .id();
-            let acme = db.tenant(acme);
-            acme.put_installation(&installation("page"), Timestamp(2))
-                .await
-                .expect("put");
-            let mut same_name = installation("page");
-            same_name.id = InstallationId::from_random([8; 10]);
-            let refused = acme.put_installation(&same_name, Timestamp(2)).await;
-            assert!(matches!(refused, Err(DbError::Exists(_))), "{refused:?}");
-        })
-        .await;
-    }
-}
+pub(crate) mod tests;

@@ -32,6 +32,7 @@ const MIGRATIONS: &[Migration] = migrations![
     3 "0003_telemetry",
     4 "0004_monitoring",
     5 "0005_jobs_and_billing",
+    6 "0006_plugin_lifecycle",
     7 "0007_plugin_health",
 ];
 

@@ -1,9 +1,12 @@
 //! The catalogue of plugins: versions, their components and what the operator approved.
 
-use shoal_model::Timestamp;
+use sha2::{Digest as _, Sha256};
 use shoal_model::grant::Grants;
+use shoal_model::{Digest, Timestamp};
 
+use super::audit::record;
 use super::{DbError, System, Transaction};
+use crate::audit::Audit;
 
 /// One version of a plugin.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -22,10 +25,20 @@ pub struct VersionRow {
     pub size_bytes: i64,
     /// When it was added, Unix ms.
     pub added_at_ms: i64,
+    /// `unsigned`, `valid` or `unknown-key`, as it was found when it was added.
+    pub signature_state: String,
+    /// Who signed it, when the signature is valid.
+    pub publisher: Option<String>,
+    /// How many golden tests it passed when it was added.
+    pub golden_passed: i64,
     /// What the operator approved, JSON; `None` until then.
     pub approved_grants: Option<String>,
     /// When, Unix ms.
     pub approved_at_ms: Option<i64>,
+    /// By whom.
+    pub approved_by: Option<String>,
+    /// Of what was approved.
+    pub approved_hash: Option<String>,
     /// Grows with each approval.
     pub approval: Option<i64>,
 }
@@ -43,6 +56,22 @@ impl VersionRow {
             .map(Some)
             .map_err(|problem| DbError::corrupt("plugin_version", &self.digest, problem))
     }
+}
+
+/// An approval of one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// Of which version.
+    pub digest: String,
+    /// What is approved.
+    pub grants: Grants,
+    /// By whom.
+    pub by: String,
+}
+
+/// A name for a set of capabilities: equal sets have equal names.
+pub fn grants_hash(grants: &Grants) -> String {
+    Digest(Sha256::digest(grants_text(grants)).into()).to_string()
 }
 
 /// Reads a JSON list of capabilities.
@@ -65,11 +94,14 @@ impl System {
         &self,
         version: &VersionRow,
         component: &[u8],
+        audit: &Audit,
     ) -> Result<bool, DbError> {
         let mut tx = self.begin().await?;
         let added = sql!(tx, c => sqlx::query(
-            "INSERT INTO plugin_version (digest, plugin_id, version, kind, manifest, size_bytes, added_at_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)
+            "INSERT INTO plugin_version
+                 (digest, plugin_id, version, kind, manifest, size_bytes, added_at_ms, signature_state, publisher,
+                  golden_passed)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
              ON CONFLICT (digest) DO NOTHING",
         )
         .bind(&version.digest)
@@ -79,10 +111,14 @@ impl System {
         .bind(&version.manifest)
         .bind(version.size_bytes)
         .bind(version.added_at_ms)
+        .bind(&version.signature_state)
+        .bind(&version.publisher)
+        .bind(version.golden_passed)
         .execute(c).await?.rows_affected());
         if added == 1 {
             sql!(tx, c => sqlx::query("INSERT INTO plugin_component (digest, bytes) VALUES ($1, $2)")
                 .bind(&version.digest).bind(component).execute(c).await?.rows_affected());
+            record(&mut tx, audit, Timestamp(version.added_at_ms)).await?;
         }
         tx.commit().await?;
         Ok(added == 1)
@@ -92,8 +128,8 @@ impl System {
     pub async fn versions(&self) -> Result<Vec<VersionRow>, DbError> {
         let mut conn = self.reader().await?;
         Ok(sql!(conn, c => sqlx::query_as(
-            "SELECT digest, plugin_id, version, kind, manifest, size_bytes, added_at_ms,
-                    approved_grants, approved_at_ms, approval
+            "SELECT digest, plugin_id, version, kind, manifest, size_bytes, added_at_ms, signature_state,
+                    publisher, golden_passed, approved_grants, approved_at_ms, approved_by, approved_hash, approval
              FROM plugin_version
              ORDER BY plugin_id, COALESCE(approval, 0) DESC, added_at_ms DESC, digest",
         ).fetch_all(c).await?))
@@ -103,8 +139,8 @@ impl System {
     pub async fn version(&self, digest: &str) -> Result<Option<VersionRow>, DbError> {
         let mut conn = self.reader().await?;
         Ok(sql!(conn, c => sqlx::query_as(
-            "SELECT digest, plugin_id, version, kind, manifest, size_bytes, added_at_ms,
-                    approved_grants, approved_at_ms, approval
+            "SELECT digest, plugin_id, version, kind, manifest, size_bytes, added_at_ms, signature_state,
+                    publisher, golden_passed, approved_grants, approved_at_ms, approved_by, approved_hash, approval
              FROM plugin_version
              WHERE digest = $1",
         ).bind(digest).fetch_optional(c).await?))
@@ -119,28 +155,29 @@ impl System {
         Ok(row.map(|(bytes,)| bytes))
     }
 
-    /// Approves a version: it becomes the one that runs. `false` when there is no such version. Called by the operator's route.
+    /// Approves a version, without publishing it. `false` when there is no such version. Called by the operator's route.
     pub async fn approve(
         &self,
-        digest: &str,
-        grants: &Grants,
+        approval: &Approval,
+        audit: &Audit,
         now: Timestamp,
     ) -> Result<bool, DbError> {
         let mut tx = self.begin().await?;
-        let approval = next(&mut tx, "approval").await?;
-        let changed = sql!(tx, c => sqlx::query(
-            "UPDATE plugin_version
-             SET approved_grants = $2, approved_at_ms = $3, approval = $4
-             WHERE digest = $1",
-        )
-        .bind(digest)
-        .bind(grants_text(grants))
-        .bind(now.0)
-        .bind(approval)
-        .execute(c).await?.rows_affected());
-        next(&mut tx, "plugin_revision").await?;
-        tx.commit().await?;
-        Ok(changed == 1)
+        let is_there = approve(&mut tx, approval, now).await?;
+        if is_there {
+            record(&mut tx, audit, now).await?;
+            change_catalogue(&mut tx).await?;
+            tx.commit().await?;
+        }
+        Ok(is_there)
+    }
+
+    /// Grows with every change of versions, tracks and publishers. Called by the registry.
+    pub async fn catalogue_revision(&self) -> Result<i64, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_scalar(
+            "SELECT next FROM id_counter WHERE name = 'catalogue_revision'",
+        ).fetch_one(c).await?))
     }
 
     /// Grows with every change of what should run. Called by the registry, twice a second.
@@ -153,6 +190,34 @@ impl System {
     }
 }
 
+/// Approves a version. `false` when there is no such version.
+pub(super) async fn approve(
+    tx: &mut Transaction,
+    approval: &Approval,
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    let at = next(tx, "approval").await?;
+    let changed = sql!(tx, c => sqlx::query(
+        "UPDATE plugin_version
+         SET approved_grants = $2, approved_hash = $3, approved_by = $4, approved_at_ms = $5, approval = $6
+         WHERE digest = $1",
+    )
+    .bind(&approval.digest)
+    .bind(grants_text(&approval.grants))
+    .bind(grants_hash(&approval.grants))
+    .bind(&approval.by)
+    .bind(now.0)
+    .bind(at)
+    .execute(c).await?.rows_affected());
+    Ok(changed == 1)
+}
+
+/// Notes that versions, tracks or publishers change; returns the revision of what changes.
+pub(super) async fn change_catalogue(tx: &mut Transaction) -> Result<i64, DbError> {
+    next(tx, "catalogue_revision").await?;
+    next(tx, "plugin_revision").await
+}
+
 /// The next number of a counter; the row stays locked until the transaction ends.
 pub(super) async fn next(tx: &mut Transaction, counter: &'static str) -> Result<i64, DbError> {
     let (number,): (i64,) = sql!(tx, c => sqlx::query_as(
@@ -162,77 +227,4 @@ pub(super) async fn next(tx: &mut Transaction, counter: &'static str) -> Result<
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::db::testing::each_database;
-
-    /// A version as a test needs it.
-    pub(crate) fn version(digest: &str, plugin_id: &str) -> VersionRow {
-        VersionRow {
-            digest: digest.to_owned(),
-            plugin_id: plugin_id.to_owned(),
-            version: "1.0.0".to_owned(),
-            kind: "check".to_owned(),
-            manifest: String::new(),
-            size_bytes: 3,
-            added_at_ms: 1,
-            approved_grants: None,
-            approved_at_ms: None,
-            approval: None,
-        }
-    }
-
-    #[tokio::test]
-    async fn the_version_approved_last_comes_first() {
-        each_database(|db| async move {
-            let system = db.system();
-            for digest in ["sha256:a", "sha256:b"] {
-                assert!(
-                    system
-                        .add_version(&version(digest, "p"), b"abc")
-                        .await
-                        .expect("added")
-                );
-            }
-            assert!(
-                !system
-                    .add_version(&version("sha256:a", "p"), b"abc")
-                    .await
-                    .expect("known")
-            );
-            assert_eq!(
-                system.component("sha256:a").await.expect("read").as_deref(),
-                Some(&b"abc"[..])
-            );
-            let before = system.plugin_revision().await.expect("read");
-            let grants: Grants = ["http a.example".parse().expect("a capability")]
-                .into_iter()
-                .collect();
-            for digest in ["sha256:b", "sha256:a"] {
-                assert!(
-                    system
-                        .approve(digest, &grants, Timestamp(2))
-                        .await
-                        .expect("approved")
-                );
-            }
-            assert!(
-                !system
-                    .approve("sha256:x", &grants, Timestamp(2))
-                    .await
-                    .expect("unknown")
-            );
-            let versions = system.versions().await.expect("listed");
-            assert_eq!(
-                versions
-                    .iter()
-                    .map(|v| v.digest.as_str())
-                    .collect::<Vec<_>>(),
-                ["sha256:a", "sha256:b"]
-            );
-            assert_eq!(versions[0].approved().expect("readable"), Some(grants));
-            assert!(system.plugin_revision().await.expect("read") > before);
-        })
-        .await;
-    }
-}
+pub(crate) mod tests;

@@ -1,10 +1,13 @@
 //! Tenants and their API keys.
 
+use serde_json::json;
 use shoal_model::TenantId;
 use shoal_model::Timestamp;
 use shoal_model::id::KeyId;
 
+use super::audit::record;
 use super::{DbError, System, TenantDb, Transaction};
+use crate::audit::{Audit, SYSTEM};
 use crate::auth::{ApiKey, Role};
 
 /// A tenant.
@@ -46,14 +49,27 @@ pub struct Authenticated {
     pub role: Role,
     /// Which key.
     pub key: KeyId,
+    /// What the key is for, in its owner's words.
+    pub key_name: String,
     /// When it was last used before, to the minute, Unix ms.
     pub last_used_at_ms: Option<i64>,
+}
+
+/// A key that is to be stored.
+pub struct NewKey<'a> {
+    /// The key.
+    pub key: &'a ApiKey,
+    /// What it is for.
+    pub name: &'a str,
+    /// What it allows.
+    pub role: Role,
 }
 
 #[derive(sqlx::FromRow)]
 struct KeyAndTenant {
     secret_hash: Vec<u8>,
     role: String,
+    key_name: String,
     id: i64,
     key: String,
     name: String,
@@ -65,12 +81,26 @@ struct KeyAndTenant {
 const REVOKED_KEPT_MAX: i64 = 1000;
 
 impl System {
-    /// Makes a tenant. Called by the operator's route and at the first start.
+    /// Makes a tenant by itself. Called at the first start.
+    ///
+    /// # Errors
+    /// See [`System::create_tenant_by`].
+    pub async fn create_tenant(
+        &self,
+        key: &str,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Tenant, DbError> {
+        self.create_tenant_by(SYSTEM, key, name, now).await
+    }
+
+    /// Makes a tenant for somebody. Called by the operator's route.
     ///
     /// # Errors
     /// [`DbError::Exists`] when there is a tenant with this key.
-    pub async fn create_tenant(
+    pub async fn create_tenant_by(
         &self,
+        actor: &str,
         key: &str,
         name: &str,
         now: Timestamp,
@@ -82,6 +112,14 @@ impl System {
         sql!(tx, c => sqlx::query(
             "INSERT INTO tenant (id, key, name, created_at_ms) VALUES ($1, $2, $3, $4)",
         ).bind(id).bind(key).bind(name).bind(now.0).execute(c).await?.rows_affected());
+        let audit = Audit {
+            tenant: Some(TenantId(id)),
+            actor: actor.to_owned(),
+            action: "tenant.create",
+            subject: key.to_owned(),
+            detail: json!({ "name": name }),
+        };
+        record(&mut tx, &audit, now).await?;
         tx.commit().await?;
         Ok(Tenant {
             id,
@@ -111,7 +149,7 @@ impl System {
     pub async fn authenticate(&self, key: &ApiKey) -> Result<Option<Authenticated>, DbError> {
         let mut conn = self.reader().await?;
         let row: Option<KeyAndTenant> = sql!(conn, c => sqlx::query_as(
-            "SELECT k.secret_hash, k.role, k.last_used_at_ms, t.id, t.key, t.name, t.created_at_ms
+            "SELECT k.secret_hash, k.role, k.name AS key_name, k.last_used_at_ms, t.id, t.key, t.name, t.created_at_ms
              FROM api_key k
              JOIN tenant t ON t.id = k.tenant_id
              WHERE k.id = $1 AND k.revoked_at_ms IS NULL",
@@ -133,6 +171,7 @@ impl System {
             tenant,
             role,
             key: key.id.clone(),
+            key_name: row.key_name,
             last_used_at_ms: row.last_used_at_ms,
         }))
     }
@@ -163,7 +202,7 @@ impl TenantDb {
         ).bind(self.id().0).fetch_one(c).await?))
     }
 
-    /// Stores a new key and forgets those that were revoked longest ago, beyond [`REVOKED_KEPT_MAX`].
+    /// Stores a key that was made at the first start.
     pub async fn add_key(
         &self,
         key: &ApiKey,
@@ -171,8 +210,19 @@ impl TenantDb {
         role: Role,
         now: Timestamp,
     ) -> Result<(), DbError> {
+        let new = NewKey { key, name, role };
+        self.add_key_by(SYSTEM, &new, now).await
+    }
+
+    /// Stores a new key for somebody, and forgets those that were revoked longest ago, beyond [`REVOKED_KEPT_MAX`].
+    pub async fn add_key_by(
+        &self,
+        actor: &str,
+        new: &NewKey<'_>,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
         let mut tx = self.begin().await?;
-        insert_key(&mut tx, self.id(), key, name, role, now).await?;
+        insert_key(&mut tx, self.id(), new, now).await?;
         sql!(tx, c => sqlx::query(
             "DELETE FROM api_key
              WHERE tenant_id = $1 AND id IN (
@@ -182,6 +232,14 @@ impl TenantDb {
                  ORDER BY revoked_at_ms DESC, id
                  LIMIT 1000 OFFSET $2)",
         ).bind(self.id().0).bind(REVOKED_KEPT_MAX).execute(c).await?.rows_affected());
+        let audit = Audit {
+            tenant: Some(self.id()),
+            actor: actor.to_owned(),
+            action: "key.create",
+            subject: new.key.id.to_string(),
+            detail: json!({ "name": new.name, "role": new.role.as_str() }),
+        };
+        record(&mut tx, &audit, now).await?;
         tx.commit().await
     }
 
@@ -197,13 +255,23 @@ impl TenantDb {
     }
 
     /// Revokes a key. `false` when the tenant has no such key; revoking again changes nothing.
-    pub async fn revoke_key(&self, id: &str, now: Timestamp) -> Result<bool, DbError> {
+    pub async fn revoke_key(&self, actor: &str, id: &str, now: Timestamp) -> Result<bool, DbError> {
         let mut tx = self.begin().await?;
         let changed = sql!(tx, c => sqlx::query(
             "UPDATE api_key
              SET revoked_at_ms = COALESCE(revoked_at_ms, $3)
              WHERE tenant_id = $1 AND id = $2",
         ).bind(self.id().0).bind(id).bind(now.0).execute(c).await?.rows_affected());
+        if changed == 1 {
+            let audit = Audit {
+                tenant: Some(self.id()),
+                actor: actor.to_owned(),
+                action: "key.revoke",
+                subject: id.to_owned(),
+                detail: json!({}),
+            };
+            record(&mut tx, &audit, now).await?;
+        }
         tx.commit().await?;
         Ok(changed == 1)
     }
@@ -231,9 +299,7 @@ impl TenantDb {
 async fn insert_key(
     tx: &mut Transaction,
     tenant: TenantId,
-    key: &ApiKey,
-    name: &str,
-    role: Role,
+    new: &NewKey<'_>,
     now: Timestamp,
 ) -> Result<(), DbError> {
     sql!(tx, c => sqlx::query(
@@ -241,10 +307,10 @@ async fn insert_key(
          VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(tenant.0)
-    .bind(key.id.as_str())
-    .bind(name)
-    .bind(role.as_str())
-    .bind(key.hash())
+    .bind(new.key.id.as_str())
+    .bind(new.name)
+    .bind(new.role.as_str())
+    .bind(new.key.hash())
     .bind(now.0)
     .execute(c).await?.rows_affected());
     Ok(())
@@ -296,7 +362,7 @@ mod tests {
                 let (db, id) = (db.clone(), key.id.clone());
                 async move {
                     db.tenant(tenant)
-                        .revoke_key(id.as_str(), Timestamp(8))
+                        .revoke_key("me", id.as_str(), Timestamp(8))
                         .await
                         .expect("answered")
                 }

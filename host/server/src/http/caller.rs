@@ -21,6 +21,8 @@ pub struct Caller {
     pub role: Role,
     /// The tenant's data.
     pub db: TenantDb,
+    /// The key's id and name, for the audit log.
+    pub actor: String,
 }
 
 impl Caller {
@@ -81,7 +83,22 @@ impl FromRequestParts<Arc<App>> for Caller {
         if let Err(error) = db.key_used(&found, app.clock.now()).await {
             tracing::warn!(%error, key.id = %key.id, "cannot note the use of an API key");
         }
-        let Authenticated { tenant, role, .. } = found;
-        Ok(Caller { tenant, role, db })
+        let Authenticated {
+            tenant,
+            role,
+            key,
+            key_name,
+            ..
+        } = found;
+        let actor = match key_name.is_empty() {
+            true => key.to_string(),
+            false => format!("{key} ({key_name})"),
+        };
+        Ok(Caller {
+            tenant,
+            role,
+            db,
+            actor,
+        })
     }
 }

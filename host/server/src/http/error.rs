@@ -64,6 +64,15 @@ impl ApiError {
         }
     }
 
+    /// 412: it was to be changed only as it was seen, and is not any more.
+    pub fn precondition_failed(message: impl Into<String>) -> ApiError {
+        ApiError {
+            status: StatusCode::PRECONDITION_FAILED,
+            code: "changed_meanwhile",
+            message: message.into(),
+        }
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.status

@@ -1,25 +1,36 @@
 //! Installations: a tenant enables plugins, with settings and grants.
+//!
+//! A change is made from the installation as it was read, and is refused when it is not any more like that: whoever names the
+//! revision that they saw (`If-Match`, or `revision` in the body) is told so, and two who change at once never undo each other.
 
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::routing::{delete, get, patch, post};
+use http::header::{ETAG, IF_MATCH};
 use http::{Method, StatusCode};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use shoal_model::InstallationId;
-use shoal_model::grant::{Capability, Destination, Kind};
-use shoal_runtime::Manifest;
+use shoal_model::grant::Kind;
 
 use super::input::{Json, Path, Query};
-use super::plugins::parse_grants;
+use super::plugins::refused;
+use super::releases::track_name;
 use super::{ApiError, Caller, Route};
 use crate::app::App;
+use crate::audit::Audit;
 use crate::auth::Role;
-use crate::db::installations::{InstallationRow, NewInstallation};
-use crate::db::{DbError, TenantDb};
-use crate::plugins::{NotRunnable, Running, secret_place};
+use crate::db::TenantDb;
+use crate::db::tracks::STABLE;
+use crate::plugins::Wish;
 use crate::random::RandomId as _;
+use save::{Saving, Wanted, draft};
+
+mod save;
+mod secrets;
+mod show;
 
 pub(super) fn routes() -> Vec<Route> {
     const ALL: &str = "/api/v1/installations";
@@ -65,13 +76,6 @@ pub(super) fn routes() -> Vec<Route> {
 
 /// A check runs once a minute unless its tenant says otherwise.
 const INTERVAL_DEFAULT_MS: i64 = 60_000;
-/// How often it is looked which checks are due; oftener would cost more than it tells. Every interval is a multiple.
-const INTERVAL_MIN_MS: i64 = 10_000;
-/// A day.
-const INTERVAL_MAX_MS: i64 = 86_400_000;
-const NAME_MAX_CHARS: usize = 100;
-/// Installations of one tenant: each is held in memory ready to run, and looked at in every run of the checks.
-const INSTALLATIONS_MAX: usize = 1000;
 
 /// For which tenant an operator acts.
 #[derive(Deserialize)]
@@ -88,6 +92,7 @@ struct New {
     #[serde(default)]
     settings: Map<String, Value>,
     grants: Option<Vec<String>>,
+    track: Option<String>,
     digest: Option<String>,
     interval_ms: Option<i64>,
     enabled: Option<bool>,
@@ -96,12 +101,15 @@ struct New {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Change {
+    /// The revision that was seen.
+    revision: Option<i64>,
     name: Option<String>,
     /// Replaces all settings; secrets that are left out stay.
     settings: Option<Map<String, Value>>,
     #[serde(default, deserialize_with = "present")]
     grants: Option<Option<Vec<String>>>,
-    /// `null` follows the version approved last.
+    track: Option<String>,
+    /// `null` follows the track.
     #[serde(default, deserialize_with = "present")]
     digest: Option<Option<String>>,
     interval_ms: Option<i64>,
@@ -110,12 +118,22 @@ struct Change {
 
 impl Change {
     fn only_disables(&self) -> bool {
-        self.enabled == Some(false)
-            && self.name.is_none()
-            && self.settings.is_none()
-            && self.grants.is_none()
-            && self.digest.is_none()
-            && self.interval_ms.is_none()
+        self.enabled == Some(false) && self.fields() == ["enabled"]
+    }
+
+    /// The fields that it has, for the audit log.
+    fn fields(&self) -> Vec<&'static str> {
+        let fields = [
+            ("name", self.name.is_some()),
+            ("settings", self.settings.is_some()),
+            ("grants", self.grants.is_some()),
+            ("track", self.track.is_some()),
+            ("digest", self.digest.is_some()),
+            ("interval_ms", self.interval_ms.is_some()),
+            ("enabled", self.enabled.is_some()),
+        ];
+        let given = fields.into_iter().filter(|(_, is_given)| *is_given);
+        given.map(|(name, _)| name).collect()
     }
 }
 
@@ -126,17 +144,22 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Option::deserialize(from).map(Some)
 }
 
+/// An installation with its revision as `ETag`.
+type Shown = ([(http::HeaderName, String); 1], axum::Json<Value>);
+
 async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(of): Query<Of>,
 ) -> Result<axum::Json<Value>, ApiError> {
     let db = caller.acting_for(&app, of.tenant).await?;
-    let mut shown = Vec::new();
-    for row in db.installations().await? {
-        shown.push(show_row(&app, &db, &row).await?);
-    }
-    Ok(axum::Json(json!({ "installations": shown })))
+    let catalogue = app.plugins.catalogue().await?;
+    let wishes = Wish::all(&db).await?;
+    let shown: Result<Vec<Value>, ApiError> = wishes
+        .iter()
+        .map(|wish| show::wish(&app, &catalogue, wish))
+        .collect();
+    Ok(axum::Json(json!({ "installations": shown? })))
 }
 
 async fn show(
@@ -144,10 +167,9 @@ async fn show(
     caller: Caller,
     Path(id): Path<String>,
     Query(of): Query<Of>,
-) -> Result<axum::Json<Value>, ApiError> {
+) -> Result<Shown, ApiError> {
     let db = caller.acting_for(&app, of.tenant).await?;
-    let row = found(&db, &id).await?;
-    Ok(axum::Json(show_row(&app, &db, &row).await?))
+    shown(&app, &db, &id).await
 }
 
 async fn create(
@@ -155,28 +177,49 @@ async fn create(
     caller: Caller,
     Query(of): Query<Of>,
     Json(new): Json<New>,
-) -> Result<(StatusCode, axum::Json<Value>), ApiError> {
+) -> Result<(StatusCode, Shown), ApiError> {
     caller.must_be(Role::Write)?;
     let db = caller.acting_for(&app, of.tenant).await?;
-    let manifest = newest_manifest(&app, &new.plugin).await?;
-    may_change(&caller, manifest.kind.as_str())?;
-    let is_check = manifest.kind == Kind::Check;
+    let id = InstallationId::random();
+    let track = track_name(new.track.unwrap_or_else(|| STABLE.to_owned()))?;
+    let draft = draft(&db, &id, &new.plugin, &track, new.digest.as_deref());
+    let known = app.plugins.chosen(&draft).await.map_err(|error| {
+        let code = match new.digest.is_none() && track == STABLE {
+            true => "no_approved_version",
+            false => "not_runnable",
+        };
+        refused(code, error)
+    })?;
+    may_change(&caller, &known.row.kind)?;
+    let is_check = known.row.kind == Kind::Check.as_str();
     let wanted = Wanted {
-        id: InstallationId::random(),
+        id,
         name: new.name.unwrap_or_else(|| new.plugin.clone()),
         plugin: new.plugin,
-        kind: manifest.kind.to_string(),
+        kind: known.row.kind.clone(),
         settings: new.settings,
         grants: new.grants,
+        track,
         digest: new.digest,
         interval_ms: is_check.then(|| new.interval_ms.unwrap_or(INTERVAL_DEFAULT_MS)),
         is_enabled: new.enabled.unwrap_or(true),
     };
-    let row = save(&app, &db, wanted, &manifest).await?;
-    Ok((
-        StatusCode::CREATED,
-        axum::Json(show_row(&app, &db, &row).await?),
-    ))
+    let detail = json!({ "plugin": wanted.plugin, "name": wanted.name });
+    let audit = audit(
+        &caller,
+        &db,
+        "installation.create",
+        wanted.id.as_str(),
+        detail,
+    );
+    let id = wanted.id.to_string();
+    let saving = Saving {
+        app: &app,
+        db: &db,
+        audit: &audit,
+    };
+    saving.create(wanted, &known).await?;
+    Ok((StatusCode::CREATED, shown(&app, &db, &id).await?))
 }
 
 async fn change(
@@ -184,48 +227,52 @@ async fn change(
     caller: Caller,
     Path(id): Path<String>,
     Query(of): Query<Of>,
+    headers: HeaderMap,
     Json(change): Json<Change>,
-) -> Result<axum::Json<Value>, ApiError> {
+) -> Result<Shown, ApiError> {
     caller.must_be(Role::Write)?;
     let db = caller.acting_for(&app, of.tenant).await?;
-    let row = found(&db, &id).await?;
+    let wish = found(&db, &id).await?;
+    let row = &wish.row;
     may_change(&caller, &row.kind)?;
+    check_seen(&headers, change.revision, row.revision)?;
+    let detail = json!({ "plugin": row.plugin_id, "name": row.name, "changed": change.fields() });
+    let audit = audit(&caller, &db, "installation.change", &row.id, detail);
     if change.only_disables() {
         // Nothing is checked: what cannot run any more least of all has to stay enabled.
-        db.disable_installation(&row.id).await?;
+        let seen = seen(&headers, change.revision)?.map(|_| row.revision);
+        let now = app.clock.now();
+        if !db.disable_installation(&row.id, seen, &audit, now).await? {
+            return Err(changed_meanwhile(&id));
+        }
         app.plugins.apply().await?;
-        let row = found(&db, &id).await?;
-        return Ok(axum::Json(show_row(&app, &db, &row).await?));
+        return shown(&app, &db, &id).await;
     }
-    let manifest = newest_manifest(&app, &row.plugin_id).await?;
-    let present = app
-        .plugins
-        .opened_settings(&row)
-        .await
-        .map_err(|error| match error {
-            NotRunnable::Reason(reason) => ApiError::internal(reason),
-            NotRunnable::Db(error) => error.into(),
-        })?;
-    let settings = match change.settings {
-        Some(settings) => with_secrets_kept(settings, present, &row, &manifest)?,
-        None => present,
-    };
     let present_grants = row
         .grants()?
         .map(|grants| grants.0.iter().map(ToString::to_string).collect());
     let wanted = Wanted {
         id: row.id()?,
-        name: change.name.unwrap_or(row.name),
-        plugin: row.plugin_id,
-        kind: row.kind,
-        settings,
+        name: change.name.unwrap_or_else(|| row.name.clone()),
+        plugin: row.plugin_id.clone(),
+        kind: row.kind.clone(),
+        settings: Map::new(),
         grants: change.grants.unwrap_or(present_grants),
-        digest: change.digest.unwrap_or(row.pinned_digest),
+        track: match change.track {
+            Some(track) => track_name(track)?,
+            None => row.track.clone(),
+        },
+        digest: change.digest.unwrap_or_else(|| row.pinned_digest.clone()),
         interval_ms: change.interval_ms.or(row.interval_ms),
         is_enabled: change.enabled.unwrap_or(row.is_enabled == 1),
     };
-    let row = save(&app, &db, wanted, &manifest).await?;
-    Ok(axum::Json(show_row(&app, &db, &row).await?))
+    let saving = Saving {
+        app: &app,
+        db: &db,
+        audit: &audit,
+    };
+    saving.change(&wish, wanted, change.settings).await?;
+    shown(&app, &db, &id).await
 }
 
 async fn remove(
@@ -233,143 +280,39 @@ async fn remove(
     caller: Caller,
     Path(id): Path<String>,
     Query(of): Query<Of>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     caller.must_be(Role::Write)?;
     let db = caller.acting_for(&app, of.tenant).await?;
-    let row = found(&db, &id).await?;
+    let row = found(&db, &id).await?.row;
     may_change(&caller, &row.kind)?;
-    db.delete_installation(&row.id).await?;
+    check_seen(&headers, None, row.revision)?;
+    let seen = seen(&headers, None)?.map(|_| row.revision);
+    let detail = json!({ "plugin": row.plugin_id, "name": row.name });
+    let audit = audit(&caller, &db, "installation.delete", &row.id, detail);
+    let now = app.clock.now();
+    if !db.delete_installation(&row.id, seen, &audit, now).await? {
+        return Err(changed_meanwhile(&id));
+    }
     app.plugins.apply().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// An installation as it is to be, secrets among its settings.
-struct Wanted {
-    id: InstallationId,
-    name: String,
-    plugin: String,
-    kind: String,
-    settings: Map<String, Value>,
-    grants: Option<Vec<String>>,
-    digest: Option<String>,
-    interval_ms: Option<i64>,
-    is_enabled: bool,
-}
-
-/// Checks an installation, stores it and waits until it is live. Nothing changes when it could not run.
-async fn save(
-    app: &App,
-    db: &TenantDb,
-    wanted: Wanted,
-    manifest: &Manifest,
-) -> Result<InstallationRow, ApiError> {
-    check_name(&wanted.name)?;
-    check_interval(wanted.interval_ms)?;
-    check_beside_others(db, &wanted).await?;
-    let grants = wanted.grants.as_deref().map(parse_grants).transpose()?;
-    let (settings, secrets) = manifest.settings.split(wanted.settings.clone());
-    let seal = |(name, value): (String, Value)| {
-        let place = secret_place(db.id(), wanted.id.as_str(), &name);
-        let sealed = app.plugins.secrets().seal(&value.to_string(), &place);
-        (name, sealed)
-    };
-    let new = NewInstallation {
-        id: wanted.id.clone(),
-        name: wanted.name,
-        plugin_id: wanted.plugin,
-        kind: wanted.kind,
-        pinned_digest: wanted.digest,
-        settings,
-        secrets: secrets.into_iter().map(seal).collect(),
-        grants,
-        is_enabled: wanted.is_enabled,
-        interval_ms: wanted.interval_ms,
-    };
-    // Held until the change is live.
-    let _plugin = app
-        .plugins
-        .check(&new.as_row(db.id()), wanted.settings)
-        .await
-        .map_err(|error| match error {
-            NotRunnable::Reason(reason) => ApiError::bad_request("not_runnable", reason),
-            NotRunnable::Db(error) => error.into(),
-        })?;
-    match db.put_installation(&new, app.clock.now()).await {
-        Ok(()) => {}
-        Err(DbError::Exists(_)) => {
-            let message = format!(
-                "there is an installation {:?} already; give another name",
-                new.name
-            );
-            return Err(ApiError::conflict("installation_exists", message));
-        }
-        Err(error) => return Err(error.into()),
-    }
-    app.plugins.apply().await?;
-    found(db, new.id.as_str()).await
-}
-
-/// Why an installation cannot run, or not as it should.
-fn error_of(running: &Arc<Running>) -> Option<String> {
-    if let Err(reason) = &running.state {
-        return Some(reason.clone());
-    }
-    let (wanted, reason) = running.held_back.as_ref()?;
-    let version = running.version.as_ref()?;
-    Some(format!(
-        "version {} ({}) was approved last and cannot run here: {reason}; version {} goes on",
-        wanted.version, wanted.digest, version.version
+async fn shown(app: &App, db: &TenantDb, id: &str) -> Result<Shown, ApiError> {
+    let wish = found(db, id).await?;
+    let catalogue = app.plugins.catalogue().await?;
+    let etag = format!("\"{}\"", wish.row.revision);
+    Ok((
+        [(ETAG, etag)],
+        axum::Json(show::wish(app, &catalogue, &wish)?),
     ))
 }
 
-/// New settings, with the present secrets that they leave out.
-///
-/// A secret stays only with the server that it was given for: who may change settings but does not know a secret must
-/// not be able to have it sent elsewhere, or without TLS.
-fn with_secrets_kept(
-    mut settings: Map<String, Value>,
-    mut present: Map<String, Value>,
-    row: &InstallationRow,
-    manifest: &Manifest,
-) -> Result<Map<String, Value>, ApiError> {
-    let shown = row.settings()?;
-    present.retain(|name, _| !shown.contains_key(name) && !settings.contains_key(name));
-    let kept: Vec<String> = present.keys().cloned().collect();
-    settings.extend(present);
-    let Some(secret) = kept.first() else {
-        return Ok(settings);
-    };
-    for name in destinations(manifest) {
-        if server(shown.get(&name)) != server(settings.get(&name)) && !kept.contains(&name) {
-            return Err(ApiError::bad_request(
-                "secret_needed",
-                format!("setting {name} names another server, so give the secret {secret} again"),
-            ));
-        }
-    }
-    Ok(settings)
-}
-
-/// The settings whose URLs say where an installation may connect to.
-fn destinations(manifest: &Manifest) -> Vec<String> {
-    let asked = manifest.asked();
-    let setting = |capability: &Capability| match capability {
-        Capability::Http { to, .. }
-        | Capability::Net { to, .. }
-        | Capability::Secret { to: Some(to), .. } => match to {
-            Destination::Setting(name) => Some(name.clone()),
-            Destination::Host { .. } => None,
-        },
-        _ => None,
-    };
-    asked.0.iter().filter_map(setting).collect()
-}
-
-/// Scheme, host and port of a URL.
-fn server(url: Option<&Value>) -> Option<(String, String)> {
-    let uri: http::Uri = url?.as_str()?.parse().ok()?;
-    let authority = uri.authority()?.as_str().to_ascii_lowercase();
-    Some((uri.scheme_str()?.to_owned(), authority))
+async fn found(db: &TenantDb, id: &str) -> Result<Wish, ApiError> {
+    Wish::read(db, id).await?.ok_or_else(|| {
+        let id: String = id.chars().take(100).collect();
+        ApiError::not_found(format!("there is no installation {id:?}"))
+    })
 }
 
 /// What a tenant pays is not the tenant's to change.
@@ -380,120 +323,54 @@ fn may_change(caller: &Caller, kind: &str) -> Result<(), ApiError> {
     }
 }
 
-async fn check_beside_others(db: &TenantDb, wanted: &Wanted) -> Result<(), ApiError> {
-    let installations = db.installations().await?;
-    let is_new = installations.iter().all(|row| row.id != wanted.id.as_str());
-    if is_new {
-        room_for_another(installations.len())?;
-    }
-    check_only_rule(&installations, wanted)
-}
-
-fn room_for_another(present: usize) -> Result<(), ApiError> {
-    if present < INSTALLATIONS_MAX {
-        return Ok(());
-    }
-    let message = format!(
-        "there are {present} installations, and at most {INSTALLATIONS_MAX} are allowed; delete one first"
-    );
-    Err(ApiError::conflict("too_many_installations", message))
-}
-
-/// A month is priced by one rule; the database refuses a second one too.
-fn check_only_rule(installations: &[InstallationRow], wanted: &Wanted) -> Result<(), ApiError> {
-    let rule = Kind::BillingRule.as_str();
-    if wanted.kind != rule || !wanted.is_enabled {
-        return Ok(());
-    }
-    let other = installations
-        .iter()
-        .find(|row| row.kind == rule && row.is_enabled == 1 && row.id != wanted.id.as_str());
-    let Some(other) = other else {
-        return Ok(());
+/// The revision that the client saw, from the header or the body.
+fn seen(headers: &HeaderMap, in_body: Option<i64>) -> Result<Option<i64>, ApiError> {
+    let Some(header) = headers.get(IF_MATCH) else {
+        return Ok(in_body);
     };
-    let message = format!(
-        "the billing rule {} ({}) is enabled already; disable it first, or change its settings",
-        other.id, other.name
-    );
-    Err(ApiError::conflict("billing_rule_exists", message))
-}
-
-fn check_name(name: &str) -> Result<(), ApiError> {
-    if (1..=NAME_MAX_CHARS).contains(&name.chars().count()) {
-        return Ok(());
+    let text = header.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(in_body);
     }
-    let message = format!(
-        "a name has 1 to {NAME_MAX_CHARS} characters; this one has {}",
-        name.chars().count()
-    );
-    Err(ApiError::bad_request("invalid_name", message))
+    let bare = text.trim_start_matches("W/").trim_matches('"');
+    let wrong = || {
+        let message = format!("If-Match: {text:?} is not the ETag of an installation");
+        ApiError::bad_request("invalid_if_match", message)
+    };
+    bare.parse().map(Some).map_err(|_| wrong())
 }
 
-fn check_interval(interval_ms: Option<i64>) -> Result<(), ApiError> {
-    match interval_ms {
-        Some(ms)
-            if !(INTERVAL_MIN_MS..=INTERVAL_MAX_MS).contains(&ms) || ms % INTERVAL_MIN_MS != 0 =>
-        {
-            Err(ApiError::bad_request(
-                "invalid_interval",
-                format!(
-                    "interval_ms is {ms}; it must be a multiple of {INTERVAL_MIN_MS} from {INTERVAL_MIN_MS} to {INTERVAL_MAX_MS}"
-                ),
-            ))
+fn check_seen(headers: &HeaderMap, in_body: Option<i64>, present: i64) -> Result<(), ApiError> {
+    match seen(headers, in_body)? {
+        Some(seen) if seen != present => {
+            let message = format!(
+                "it is at revision {present} and not at {seen} any more; look at it again and repeat the change"
+            );
+            match headers.contains_key(IF_MATCH) {
+                true => Err(ApiError::precondition_failed(message)),
+                false => Err(ApiError::conflict("changed_meanwhile", message)),
+            }
         }
         _ => Ok(()),
     }
 }
 
-async fn found(db: &TenantDb, id: &str) -> Result<InstallationRow, ApiError> {
-    let row = db.installation(id).await?;
-    row.ok_or_else(|| {
-        let id: String = id.chars().take(100).collect();
-        ApiError::not_found(format!("there is no installation {id:?}"))
-    })
+/// Somebody else was quicker.
+fn changed_meanwhile(id: &str) -> ApiError {
+    ApiError::conflict(
+        "changed_meanwhile",
+        format!("{id} was changed or deleted meanwhile; look at it again and repeat the change"),
+    )
 }
 
-/// The manifest by which settings are parted into what may be shown and what may not.
-async fn newest_manifest(app: &App, plugin: &str) -> Result<Manifest, ApiError> {
-    let versions = app.db.system().versions().await?;
-    let approved = versions
-        .iter()
-        .find(|version| version.plugin_id == plugin && version.approval.is_some());
-    let version = approved.ok_or_else(|| {
-        let plugin: String = plugin.chars().take(100).collect();
-        ApiError::bad_request(
-            "no_approved_version",
-            format!("no version of plugin {plugin:?} is approved; an operator does it with: shoal plugin approve {plugin}"),
-        )
-    })?;
-    Manifest::parse(&version.manifest).map_err(ApiError::internal)
-}
-
-async fn show_row(app: &App, db: &TenantDb, row: &InstallationRow) -> Result<Value, ApiError> {
-    let mut settings = row.settings()?;
-    for secret in db.installation_secrets(&row.id).await? {
-        settings.insert(secret.name, json!({ "is_set": true }));
+fn audit(caller: &Caller, db: &TenantDb, action: &'static str, id: &str, detail: Value) -> Audit {
+    Audit {
+        tenant: Some(db.id()),
+        actor: caller.actor.clone(),
+        action,
+        subject: id.to_owned(),
+        detail,
     }
-    let snapshot = app.plugins.snapshot();
-    let running = snapshot.installation(row.tenant(), &row.id()?);
-    let version = running.and_then(|running| running.version.as_ref());
-    Ok(json!({
-        "id": row.id,
-        "name": row.name,
-        "plugin": row.plugin_id,
-        "kind": row.kind,
-        "enabled": row.is_enabled == 1,
-        "settings": settings,
-        "pinned_digest": row.pinned_digest,
-        "interval_ms": row.interval_ms,
-        "digest": version.map(|version| &version.digest),
-        "version": version.map(|version| &version.version),
-        "grants": running.and_then(|r| r.state.as_ref().ok()).map(|installed| {
-            installed.grants().0.iter().map(ToString::to_string).collect::<Vec<_>>()
-        }),
-        "error": running.and_then(error_of),
-        "created_at_ms": row.created_at_ms,
-    }))
 }
 
 #[cfg(test)]

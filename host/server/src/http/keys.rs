@@ -12,6 +12,7 @@ use super::input::{Json, Path};
 use super::{ApiError, Caller, Route};
 use crate::app::App;
 use crate::auth::{ApiKey, Role};
+use crate::db::tenants;
 
 pub(super) fn routes() -> Vec<Route> {
     const KEYS: &str = "/api/v1/tenants/{tenant}/keys";
@@ -116,7 +117,13 @@ async fn create(
         return Err(ApiError::conflict("too_many_keys", message));
     }
     let key = ApiKey::random();
-    db.add_key(&key, &new.name, role, app.clock.now()).await?;
+    let added = tenants::NewKey {
+        key: &key,
+        name: &new.name,
+        role,
+    };
+    db.add_key_by(&caller.actor, &added, app.clock.now())
+        .await?;
     let shown = json!({ "id": key.id.as_str(), "role": role.as_str(), "name": new.name, "key": key.reveal() });
     Ok((StatusCode::CREATED, axum::Json(shown)))
 }
@@ -136,7 +143,7 @@ async fn revoke(
                 "a key cannot revoke one that allows more than itself",
             ));
         }
-        db.revoke_key(&id, app.clock.now()).await?;
+        db.revoke_key(&caller.actor, &id, app.clock.now()).await?;
         return Ok(StatusCode::NO_CONTENT);
     }
     let id: String = id.chars().take(100).collect();

@@ -1,4 +1,4 @@
-//! The catalogue: operators add and approve versions, tenants look at it.
+//! The catalogue: operators add, approve and withdraw versions, tenants look at it.
 
 use std::sync::Arc;
 
@@ -9,17 +9,23 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shoal_model::grant::{Capability, Grants};
-use shoal_runtime::{COMPONENT_MAX_BYTES, Manifest};
+use shoal_runtime::COMPONENT_MAX_BYTES;
 
-use super::input::{Json, Path};
+use super::input::{Json, Path, Query};
+use super::releases::{by, track_name};
 use super::{ApiError, Caller, Route};
 use crate::app::App;
+use crate::audit::Audit;
 use crate::auth::Role;
-use crate::db::plugins::VersionRow;
+use crate::db::plugins::{Approval, VersionRow};
+use crate::db::tracks::STABLE;
+use crate::plugins::{Approve, Catalogue, Known, NotRunnable, Publish};
 
 pub(super) fn routes() -> Vec<Route> {
     const PLUGINS: &str = "/api/v1/plugins";
     const APPROVE: &str = "/api/v1/plugins/{plugin}/versions/{digest}/approve";
+    const DIFF: &str = "/api/v1/plugins/{plugin}/versions/{digest}/diff";
+    const WITHDRAW: &str = "/api/v1/plugins/{plugin}/versions/{digest}/withdraw";
     // One byte more than allowed, so that the runtime can say what is too large.
     let upload = post(add).layer(DefaultBodyLimit::max(COMPONENT_MAX_BYTES + 1));
     vec![
@@ -41,17 +47,36 @@ pub(super) fn routes() -> Vec<Route> {
             Method::POST,
             APPROVE,
             Role::Operator,
-            "Approves a version, which then runs",
+            "Approves a version and, unless told otherwise, publishes it",
             post(approve),
+        ),
+        Route::new(
+            Method::GET,
+            DIFF,
+            Role::Operator,
+            "Compares what a version asks for with what the active one was approved for",
+            get(diff),
+        ),
+        Route::new(
+            Method::POST,
+            WITHDRAW,
+            Role::Operator,
+            "Withdraws a version's approval, so that it runs nowhere",
+            post(withdraw),
         ),
     ]
 }
 
 async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<axum::Json<Value>, ApiError> {
-    let versions = app.db.system().versions().await?;
+    let catalogue = app.plugins.catalogue().await?;
     let is_shown =
-        |version: &&VersionRow| caller.role == Role::Operator || version.approval.is_some();
-    let shown: Result<Vec<Value>, ApiError> = versions.iter().filter(is_shown).map(shown).collect();
+        |known: &&Arc<Known>| caller.role == Role::Operator || known.row.approval.is_some();
+    let shown: Result<Vec<Value>, ApiError> = catalogue
+        .versions()
+        .into_iter()
+        .filter(is_shown)
+        .map(|known| shown(&catalogue, known, &caller))
+        .collect();
     Ok(axum::Json(json!({ "versions": shown? })))
 }
 
@@ -61,72 +86,169 @@ async fn add(
     body: Bytes,
 ) -> Result<(StatusCode, axum::Json<Value>), ApiError> {
     caller.must_be(Role::Operator)?;
-    let refused = |refusal: shoal_runtime::Refusal| {
-        ApiError::bad_request("plugin_refused", refusal.to_string())
+    let prepared = app.plugins.prepare(body.to_vec()).await;
+    let prepared = prepared.map_err(|error| refused("plugin_refused", error))?;
+    let version = prepared.version;
+    let audit = Audit {
+        tenant: None,
+        actor: caller.actor.clone(),
+        action: "plugin.add",
+        subject: version.plugin_id.clone(),
+        detail: json!({
+            "version": version.version,
+            "digest": version.digest,
+            "publisher": version.publisher,
+        }),
     };
-    let plugin = app
-        .plugins
-        .runtime()
-        .load(body.to_vec())
-        .await
-        .map_err(refused)?;
-    let (inspection, manifest) = (plugin.inspection(), plugin.manifest());
-    let version = VersionRow {
-        digest: inspection.digest.to_string(),
-        plugin_id: manifest.id.to_string(),
-        version: manifest.version.to_string(),
-        kind: inspection.kind.to_string(),
-        manifest: manifest.text.clone(),
-        size_bytes: inspection.size_bytes as i64,
-        added_at_ms: app.clock.now().0,
-        approved_grants: None,
-        approved_at_ms: None,
-        approval: None,
+    let is_new = app.db.system().add_version(&version, &body, &audit).await?;
+    let status = match is_new {
+        true => StatusCode::CREATED,
+        false => StatusCode::OK,
     };
-    let is_new = app.db.system().add_version(&version, &body).await?;
-    let status = if is_new {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
-    let stored = app.db.system().version(&version.digest).await?;
-    Ok((status, axum::Json(shown(&stored.unwrap_or(version))?)))
+    let catalogue = app.plugins.catalogue().await?;
+    let known = found(&catalogue, &version.plugin_id, &version.digest)?;
+    let mut shown = shown(&catalogue, known, &caller)?;
+    shown["warning"] = prepared.warning.into();
+    Ok((status, axum::Json(shown)))
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct Approval {
+struct NewApproval {
     /// What is approved; all that is asked when it is left out.
     grants: Option<Vec<String>>,
+    /// Whether it is published too; yes when it is left out.
+    publish: Option<bool>,
+    /// On which track; stable when it is left out.
+    track: Option<String>,
+    #[serde(default)]
+    force: bool,
+    #[serde(default)]
+    reason: String,
 }
 
 async fn approve(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path((plugin, digest)): Path<(String, String)>,
-    Json(approval): Json<Approval>,
+    Json(approval): Json<NewApproval>,
 ) -> Result<axum::Json<Value>, ApiError> {
     caller.must_be(Role::Operator)?;
-    let system = app.db.system();
-    let version = system
-        .version(&digest)
-        .await?
-        .filter(|version| version.plugin_id == plugin);
-    let version = version.ok_or_else(|| {
-        let digest: String = digest.chars().take(100).collect();
-        ApiError::not_found(format!(
-            "plugin {plugin:?} has no version {digest:?}; see: shoal plugin list"
-        ))
-    })?;
-    let asked = manifest(&version)?.asked();
+    let by = by(&caller, approval.reason)?;
+    let catalogue = app.plugins.catalogue().await?;
+    let known = found(&catalogue, &plugin, &digest)?;
+    let asked = known.manifest.asked();
     let grants = match approval.grants {
         None => asked,
         Some(list) => within(&parse_grants(&list)?, &asked, &plugin)?,
     };
-    system.approve(&digest, &grants, app.clock.now()).await?;
-    app.plugins.reload().await?;
-    let stored = system.version(&digest).await?;
-    Ok(axum::Json(shown(&stored.unwrap_or(version))?))
+    if approval.publish.unwrap_or(true) {
+        let publish = Publish {
+            plugin: plugin.clone(),
+            digest: digest.clone(),
+            track: track_name(approval.track.unwrap_or_else(|| STABLE.to_owned()))?,
+            trial: None,
+            approve: Approve::Now(grants),
+            is_forced: approval.force,
+        };
+        app.plugins.publish(&publish, &by).await.map_err(not_done)?;
+    } else {
+        let approval = Approval {
+            digest: digest.clone(),
+            grants,
+            by: by.actor.clone(),
+        };
+        app.plugins
+            .approve(known, approval, &by)
+            .await
+            .map_err(not_done)?;
+    }
+    let catalogue = app.plugins.catalogue().await?;
+    let known = found(&catalogue, &plugin, &digest)?;
+    Ok(axum::Json(shown(&catalogue, known, &caller)?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Against {
+    track: Option<String>,
+}
+
+async fn diff(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((plugin, digest)): Path<(String, String)>,
+    Query(against): Query<Against>,
+) -> Result<axum::Json<Value>, ApiError> {
+    caller.must_be(Role::Operator)?;
+    let catalogue = app.plugins.catalogue().await?;
+    let known = found(&catalogue, &plugin, &digest)?;
+    let track = against.track.unwrap_or_else(|| STABLE.to_owned());
+    let active = catalogue.track(&plugin, &track);
+    let active = active.and_then(|track| track.active_digest.as_deref());
+    let active = active.and_then(|digest| catalogue.version(digest));
+    let before = match active {
+        Some(active) => active.row.approved()?.unwrap_or_default(),
+        None => Grants::default(),
+    };
+    let asked = known.manifest.asked();
+    let texts =
+        |grants: Vec<&Capability>| grants.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let added = texts(asked.missing_in(&before).collect());
+    let reasons: Vec<Value> = known
+        .manifest
+        .capabilities
+        .iter()
+        .flat_map(|asked| {
+            asked
+                .capabilities
+                .iter()
+                .map(move |one| (one, &asked.reason))
+        })
+        .map(|(one, reason)| json!({ "capability": one.to_string(), "reason": reason }))
+        .collect();
+    Ok(axum::Json(json!({
+        "plugin": plugin,
+        "track": track,
+        "version": known.row.version,
+        "digest": digest,
+        "against": active.map(|active| json!({
+            "version": active.row.version,
+            "digest": active.row.digest,
+        })),
+        "needs_approval": !added.is_empty(),
+        "added": added,
+        "removed": texts(before.missing_in(&asked).collect()),
+        "unchanged": texts(asked.intersection(&before).0.iter().collect()),
+        "reasons": reasons,
+    })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Withdrawal {
+    #[serde(default)]
+    force: bool,
+    #[serde(default)]
+    reason: String,
+}
+
+async fn withdraw(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((plugin, digest)): Path<(String, String)>,
+    Json(withdrawal): Json<Withdrawal>,
+) -> Result<axum::Json<Value>, ApiError> {
+    caller.must_be(Role::Operator)?;
+    let by = by(&caller, withdrawal.reason)?;
+    let plugins = &app.plugins;
+    plugins
+        .withdraw(&plugin, &digest, withdrawal.force, &by)
+        .await
+        .map_err(not_done)?;
+    let catalogue = plugins.catalogue().await?;
+    let known = found(&catalogue, &plugin, &digest)?;
+    Ok(axum::Json(shown(&catalogue, known, &caller)?))
 }
 
 /// Reads capabilities; the error names the one at fault.
@@ -136,6 +258,32 @@ pub(super) fn parse_grants(list: &[String]) -> Result<Grants, ApiError> {
         .map(parse)
         .collect::<Result<_, _>>()
         .map_err(|e| ApiError::bad_request("invalid_grant", e.to_string()))
+}
+
+/// What could not be done to a track or a version.
+pub(super) fn not_done(error: NotRunnable) -> ApiError {
+    match error {
+        NotRunnable::Unknown(message) => ApiError::not_found(message),
+        error => refused("not_released", error),
+    }
+}
+
+/// Whose fault it is that something cannot run.
+pub(super) fn refused(code: &'static str, error: NotRunnable) -> ApiError {
+    match error {
+        NotRunnable::Reason(reason) | NotRunnable::Unknown(reason) => {
+            ApiError::bad_request(code, reason)
+        }
+        NotRunnable::Db(error) => error.into(),
+    }
+}
+
+fn found<'a>(
+    catalogue: &'a Catalogue,
+    plugin: &str,
+    digest: &str,
+) -> Result<&'a Arc<Known>, ApiError> {
+    catalogue.found(plugin, digest).map_err(not_done)
 }
 
 fn within(grants: &Grants, asked: &Grants, plugin: &str) -> Result<Grants, ApiError> {
@@ -148,27 +296,40 @@ fn within(grants: &Grants, asked: &Grants, plugin: &str) -> Result<Grants, ApiEr
     }
 }
 
-fn manifest(version: &VersionRow) -> Result<Manifest, ApiError> {
-    Manifest::parse(&version.manifest).map_err(ApiError::internal)
-}
-
-fn shown(version: &VersionRow) -> Result<Value, ApiError> {
-    let manifest = manifest(version)?;
+fn shown(catalogue: &Catalogue, known: &Known, caller: &Caller) -> Result<Value, ApiError> {
+    let (row, manifest): (&VersionRow, _) = (&known.row, &known.manifest);
     let list = |grants: Grants| grants.0.iter().map(ToString::to_string).collect::<Vec<_>>();
-    Ok(json!({
-        "plugin": version.plugin_id,
-        "version": version.version,
-        "digest": version.digest,
-        "kind": version.kind,
+    let tracks = catalogue.tracks_of(&row.plugin_id);
+    let on = |digest: fn(&crate::db::tracks::TrackRow) -> &Option<String>| {
+        let is_it = |track: &&&_| digest(track).as_ref() == Some(&row.digest);
+        let names = tracks.iter().filter(is_it).map(|track| &track.track);
+        names.collect::<Vec<_>>()
+    };
+    let mut shown = json!({
+        "plugin": row.plugin_id,
+        "version": row.version,
+        "digest": row.digest,
+        "kind": row.kind,
         "title": manifest.title,
         "description": manifest.description,
-        "size_bytes": version.size_bytes,
-        "state": if version.approval.is_some() { "approved" } else { "added" },
+        "size_bytes": row.size_bytes,
+        "state": if row.approval.is_some() { "approved" } else { "added" },
+        "signature": row.signature_state,
+        "publisher": row.publisher,
+        "golden_tests_passed": row.golden_passed,
+        "active_on": on(|track| &track.active_digest),
+        "tried_on": on(|track| &track.candidate_digest),
         "asked": list(manifest.asked()),
-        "approved": version.approved()?.map(list),
+        "approved": row.approved()?.map(list),
+        "approved_hash": row.approved_hash,
         "settings": manifest.settings.json(),
         "example": manifest.example,
-        "added_at_ms": version.added_at_ms,
-        "approved_at_ms": version.approved_at_ms,
-    }))
+        "added_at_ms": row.added_at_ms,
+        "approved_at_ms": row.approved_at_ms,
+    });
+    // Who the operator's people are is not for tenants.
+    if caller.role == Role::Operator {
+        shown["approved_by"] = json!(row.approved_by);
+    }
+    Ok(shown)
 }

@@ -69,7 +69,7 @@ async fn create(
     match app
         .db
         .system()
-        .create_tenant(key, &name, app.clock.now())
+        .create_tenant_by(&caller.actor, key, &name, app.clock.now())
         .await
     {
         Ok(tenant) => Ok((StatusCode::CREATED, axum::Json(shown(&tenant)))),

@@ -119,7 +119,7 @@ async fn a_tenant_has_so_many_keys_and_no_more() {
         assert_eq!(status, StatusCode::CONFLICT);
         assert_eq!(body["error"]["code"], "too_many_keys");
         let first = acme.keys().await.expect("listed").swap_remove(0).id;
-        let revoked = acme.revoke_key(&first, hour(0).start()).await;
+        let revoked = acme.revoke_key("me", &first, hour(0).start()).await;
         assert!(revoked.expect("answered"));
         let (status, _) = call(&app, &last, &Method::POST, keys, new()).await;
         assert_eq!(status, StatusCode::CREATED);
@@ -141,6 +141,7 @@ async fn a_tenant_has_so_many_installations_and_no_more() {
                 name: format!("n{at}"),
                 plugin_id: "webhook".to_owned(),
                 kind: "channel".to_owned(),
+                track: "stable".to_owned(),
                 pinned_digest: None,
                 settings: Map::new(),
                 secrets: Vec::new(),

@@ -30,6 +30,10 @@ const USAGE_KEPT: Duration = DAY.saturating_mul(40);
 const DRAFTS_KEPT: Duration = DAY.saturating_mul(40);
 /// Alerts that are over, with what was told of them: as long as the telemetry that they are about.
 const ALERTS_KEPT: Duration = DAY.saturating_mul(460);
+/// Who did what: two years, so that last year's can still be asked for.
+const AUDIT_KEPT: Duration = DAY.saturating_mul(730);
+/// Lines of one deletion.
+const AUDIT_BATCH: i64 = 1000;
 /// Failures of plugins, for whoever has to find out why.
 const FAILURES_KEPT: Duration = DAY.saturating_mul(30);
 /// Hosts that plugins contacted.
@@ -49,7 +53,7 @@ impl Job for DeleteExpired {
     }
 
     fn summary(&self) -> &'static str {
-        "Deletes telemetry beyond its retention, usage sets of hours closed long ago, and old alerts, runs and drafts"
+        "Deletes telemetry beyond its retention, usage sets of hours closed long ago, and old alerts, runs, drafts and audit lines"
     }
 
     fn period(&self) -> Duration {
@@ -95,6 +99,12 @@ async fn delete_runs(app: &App, scheduled: Timestamp) -> Result<()> {
             if system.delete_runs(status, scheduled - kept).await? == 0 {
                 break;
             }
+        }
+    }
+    for _ in 0..ROUNDS_MAX {
+        let before = scheduled - AUDIT_KEPT;
+        if system.delete_audit_before(before, AUDIT_BATCH).await? == 0 {
+            break;
         }
     }
     for job in all().iter().filter(|job| job.period() <= FREQUENT) {

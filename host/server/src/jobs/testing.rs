@@ -10,8 +10,10 @@ use shoal_model::{TenantId, Timestamp};
 use crate::app::App;
 use crate::clock::Clock;
 use crate::db::TenantDb;
-use crate::db::plugins::VersionRow;
+use crate::db::plugins::tests::audit;
+use crate::db::plugins::{Approval, VersionRow};
 use crate::db::testing::each_database;
+use crate::db::tracks::{Release, STABLE, TrackRow};
 use crate::testing::{Engines, app};
 
 /// Calls `test` with a process's state on SQLite and then on PostgreSQL. The operator's tenant is there.
@@ -65,19 +67,41 @@ pub(crate) async fn add_plugin(app: &App, file: &str) -> VersionRow {
         manifest: manifest.text.clone(),
         size_bytes: component.len() as i64,
         added_at_ms: app.clock.now().unix_ms(),
-        approved_grants: None,
-        approved_at_ms: None,
-        approval: None,
+        ..crate::db::plugins::tests::version("", "")
     };
-    let system = app.db.system();
-    system
-        .add_version(&version, &component)
-        .await
-        .expect("added");
-    let asked = manifest.asked();
-    let approved = system.approve(&version.digest, &asked, app.clock.now());
-    assert!(approved.await.expect("approved"));
+    add_version(app, &version, &component).await;
     version
+}
+
+/// Adds a version, and publishes it with all that it asks for without looking whether it can run.
+pub(crate) async fn add_version(app: &App, version: &VersionRow, component: &[u8]) {
+    let (system, now) = (app.db.system(), app.clock.now());
+    let line = audit("plugin.add");
+    let added = system.add_version(version, component, &line).await;
+    added.expect("added");
+    let tracks = system.tracks().await.expect("read");
+    let plugin = &version.plugin_id;
+    let mut track = tracks
+        .into_iter()
+        .find(|track| track.plugin_id == *plugin)
+        .unwrap_or_else(|| TrackRow::new(plugin, STABLE));
+    track.set_former(&track.active_digest.iter().cloned().collect::<Vec<_>>());
+    track.active_digest = Some(version.digest.clone());
+    let manifest = shoal_runtime::Manifest::parse(&version.manifest).expect("ours");
+    let release = Release {
+        action: "publish",
+        digest: version.digest.clone(),
+        reason: String::new(),
+        approval: Some(Approval {
+            digest: version.digest.clone(),
+            grants: manifest.asked(),
+            by: "test".to_owned(),
+        }),
+        settings: Vec::new(),
+        audit: audit("plugin.publish"),
+        track,
+    };
+    assert!(system.release(&release, now).await.expect("published"));
 }
 
 /// The month of the tests: it has 720 hours.

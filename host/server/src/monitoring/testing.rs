@@ -86,6 +86,7 @@ pub(crate) fn installation(n: u8, kind: &str) -> NewInstallation {
         name: format!("{kind} {n}"),
         plugin_id: "p".to_owned(),
         kind: kind.to_owned(),
+        track: "stable".to_owned(),
         pinned_digest: None,
         settings: serde_json::Map::new(),
         secrets: Vec::new(),

@@ -267,7 +267,7 @@ impl PluginCalls {
         let tracks: BTreeSet<&str> = running
             .iter()
             .filter(is_following)
-            .map(|one| track_of(&one.row))
+            .map(|one| one.row.track.as_str())
             .collect();
         let mut is_replaced = false;
         for track in tracks {
@@ -379,10 +379,6 @@ impl PluginCalls {
                 .add("shoal_plugin_shadow_calls_total", &labels, count as f64);
         }
     }
-}
-
-fn track_of(_row: &crate::db::installations::InstallationRow) -> &str {
-    "stable"
 }
 
 /// The versions that run, each once.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use shoal_model::{InstallationId, TenantId};
 use shoal_runtime::{Endpoint, Installed};
 
+use super::catalogue::Known;
+use super::permission::Missing;
 use crate::db::installations::InstallationRow;
 use crate::db::plugins::VersionRow;
 
@@ -26,6 +28,8 @@ pub struct Running {
     pub version: Option<VersionRow>,
     /// Ready to be called, or why not.
     pub state: Result<Arc<Installed>, String>,
+    /// What the version asks for and does not get, though it can run without.
+    pub missing: Vec<Missing>,
     /// A version that should run instead and cannot, and why.
     pub held_back: Option<(VersionRow, String)>,
     /// A version that is to see copies of this one's calls; what it answers changes nothing.
@@ -42,6 +46,15 @@ pub struct Shadow {
     pub track: String,
     /// After how many equal answers it becomes active.
     pub needed: u32,
+}
+
+impl Running {
+    /// Whether it calls a version.
+    pub(super) fn uses(&self, digest: &str) -> bool {
+        let shadow = self.shadow.as_ref().map(|shadow| &shadow.version);
+        let mut versions = self.version.iter().chain(shadow);
+        versions.any(|version| version.digest == digest)
+    }
 }
 
 impl Snapshot {
@@ -83,16 +96,17 @@ impl Snapshot {
     }
 
     /// What stands in for an installation while its component is compiled: what ran before, or nothing yet.
-    pub(super) fn meanwhile(&self, row: InstallationRow) -> Arc<Running> {
+    pub(super) fn meanwhile(&self, row: &InstallationRow) -> Arc<Running> {
         let before = self
             .installations
             .get(&row.tenant())
             .and_then(|all| all.get(&row.id));
         before.cloned().unwrap_or_else(|| {
             Arc::new(Running {
-                row,
+                row: row.clone(),
                 version: None,
                 state: Err("its component is being compiled; try again in some seconds".to_owned()),
+                missing: Vec::new(),
                 held_back: None,
                 shadow: None,
             })
@@ -103,13 +117,19 @@ impl Snapshot {
     pub(super) fn unchanged(
         &self,
         row: &InstallationRow,
-        version: Option<&VersionRow>,
+        version: Option<&&Arc<Known>>,
+        shadow: Option<&Arc<Known>>,
     ) -> Option<Arc<Running>> {
         let running = self.installations.get(&row.tenant())?.get(&row.id)?;
         let wanted = match &running.held_back {
             Some((wanted, _)) => Some(wanted),
             None => running.version.as_ref(),
         };
-        (running.row == *row && wanted == version && running.state.is_ok()).then(|| running.clone())
+        let shadowed = running.shadow.as_ref().map(|shadow| &shadow.version);
+        let is_same = running.row == *row
+            && running.state.is_ok()
+            && wanted == version.map(|known| &known.row)
+            && shadowed == shadow.map(|known| &known.row);
+        is_same.then(|| running.clone())
     }
 }

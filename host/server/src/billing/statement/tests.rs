@@ -19,6 +19,7 @@ async fn enable(app: &App, db: &TenantDb, settings: Value) {
         name: "plan".to_owned(),
         plugin_id: "mackerel-plan".to_owned(),
         kind: "billing-rule".to_owned(),
+        track: "stable".to_owned(),
         pinned_digest: None,
         settings,
         secrets: Vec::new(),

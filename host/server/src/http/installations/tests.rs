@@ -5,8 +5,10 @@ use http::Request;
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
+use super::save::{INSTALLATIONS_MAX, room_for_another};
 use super::*;
 use crate::auth::ApiKey;
+use crate::db::installations::NewInstallation;
 use crate::jobs::testing::{add_plugin, hour, tenant, with_app};
 use crate::monitoring::testing::{installation, put};
 

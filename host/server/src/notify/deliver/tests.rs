@@ -448,7 +448,7 @@ async fn a_disabled_channel_waits_and_a_deleted_one_fails() {
         stage.clock.advance(Duration::from_mins(1));
         stage.deliver(&channels).await;
         assert_eq!(stage.notification().await.status, "delivered");
-        let deleted = stage.acme.delete_installation(channel.id.as_str()).await;
+        let deleted = stage.acme.remove_installation(channel.id.as_str()).await;
         assert!(deleted.expect("answered"));
         stage.is(Severity::Ok).await;
         stage.deliver(&channels).await;
