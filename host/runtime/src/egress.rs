@@ -93,7 +93,18 @@ pub(crate) struct Contacts(Arc<Mutex<ContactsInner>>);
 #[derive(Default)]
 struct ContactsInner {
     asked: u32,
+    open: u32,
+    bytes_out: u64,
     contacted: Vec<String>,
+}
+
+/// One open connection, as long as it lives.
+pub(crate) struct Connection(Contacts);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.0.lock().open -= 1;
+    }
 }
 
 impl Contacts {
@@ -107,12 +118,35 @@ impl Contacts {
         true
     }
 
+    /// Counts an open connection; `None` when there are `max` already.
+    pub(crate) fn open(&self, max: u32) -> Option<Connection> {
+        let mut inner = self.0.lock();
+        if inner.open >= max {
+            return None;
+        }
+        inner.open += 1;
+        Some(Connection(self.clone()))
+    }
+
+    /// Counts bytes that went out.
+    pub(crate) fn sent(&self, bytes: u64) {
+        self.0.lock().bytes_out += bytes;
+    }
+
+    /// How often it asked, and how many bytes went out.
+    pub(crate) fn counts(&self) -> (u32, u64) {
+        let inner = self.0.lock();
+        (inner.asked, inner.bytes_out)
+    }
+
     pub(crate) fn contacted(&self, target: &target::Target) {
         self.0.lock().contacted.push(target.to_string());
     }
 
     /// Takes the list and begins anew.
     pub(crate) fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock()).contacted
+        let mut inner = self.0.lock();
+        (inner.asked, inner.bytes_out) = (0, 0);
+        std::mem::take(&mut inner.contacted)
     }
 }

@@ -8,11 +8,13 @@ use shoal_model::Digest;
 use shoal_model::grant::{CapabilityKind, Kind};
 use wasmparser::{Encoding, Parser, Payload, Validator};
 
-use crate::manifest::{InvalidManifest, MANIFEST_MAX_BYTES, Manifest, SECTION};
+use crate::manifest::{InvalidManifest, LimitClass, MANIFEST_MAX_BYTES, Manifest, SECTION};
 use crate::refusal::Refusal;
 
-/// Largest component: interpreters with their libraries take 12 MiB.
+/// Largest component, unless it asks for the class `large`: compiled languages take some 100 kB.
 pub const COMPONENT_MAX_BYTES: usize = 16 << 20;
+/// Largest component of the class `large`: Python with its libraries takes 18 to 40 MB.
+pub const LARGE_COMPONENT_MAX_BYTES: usize = 64 << 20;
 
 /// What a component says of itself.
 #[derive(Clone, Debug)]
@@ -38,14 +40,14 @@ pub struct Inspection {
 /// # Errors
 /// Why the file is not accepted.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
-    if bytes.len() > COMPONENT_MAX_BYTES {
-        return Err(Refusal::TooLarge {
-            size_bytes: bytes.len() as u64,
-            max_bytes: COMPONENT_MAX_BYTES as u64,
-        });
-    }
+    check_size(bytes, LARGE_COMPONENT_MAX_BYTES)?;
     check_encoding(bytes)?;
     let parts = read(bytes)?;
+    if bytes.len() > COMPONENT_MAX_BYTES
+        && parts.manifest()?.limits.class == LimitClass::Standard
+    {
+        check_size(bytes, COMPONENT_MAX_BYTES)?;
+    }
     Validator::new()
         .validate_all(bytes)
         .map_err(|e| malformed(&e))?;
@@ -62,6 +64,16 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
         imports: parts.imports,
         exports: parts.exports,
         size_bytes: bytes.len() as u64,
+    })
+}
+
+fn check_size(bytes: &[u8], max_bytes: usize) -> Result<(), Refusal> {
+    if bytes.len() <= max_bytes {
+        return Ok(());
+    }
+    Err(Refusal::TooLarge {
+        size_bytes: bytes.len() as u64,
+        max_bytes: max_bytes as u64,
     })
 }
 

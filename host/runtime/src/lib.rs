@@ -13,11 +13,14 @@
     reason = "limits on time are measured here, and compiling is kept off the async threads"
 )]
 
+mod admission;
+mod artifact;
 mod billing;
 mod bindings;
 mod call;
 mod channel;
 mod check;
+mod compile;
 mod egress;
 mod engine;
 mod failure;
@@ -34,11 +37,14 @@ mod receiver;
 mod refusal;
 mod run;
 mod runtime;
+mod seeded;
 mod settings;
 mod signature;
 mod slots;
 mod state;
+mod symbols;
 
+pub use artifact::ArtifactOptions;
 pub use billing::{Statement, StatementLine, Terms};
 pub use call::{
     Call, CallContext, CallError, CallReport, Failure, FailureDetail, LimitExceeded, LimitKind,
@@ -46,13 +52,14 @@ pub use call::{
 };
 pub use channel::{Notification, NotifiedAlert, NotifiedMonitor, Receipt, Trigger};
 pub use check::{CheckOutcome, Measurement};
+pub use compile::{CompileLimits, Compiler, compile_child};
 pub use egress::InvalidRoots;
 pub use egress::address::{Cidr, InvalidCidr};
-pub use inspect::{COMPONENT_MAX_BYTES, Inspection, inspect};
+pub use inspect::{COMPONENT_MAX_BYTES, Inspection, LARGE_COMPONENT_MAX_BYTES, inspect};
 pub use install::InstallOptions;
 pub use installed::Installed;
 pub use manifest::{
-    Asked, AskedLimits, Endpoint, InvalidManifest, MANIFEST_MAX_BYTES, Manifest, SECTION,
+    Asked, AskedLimits, Endpoint, InvalidManifest, LimitClass, MANIFEST_MAX_BYTES, Manifest, SECTION,
 };
 pub use plugin::{InstallError, Plugin};
 pub use receiver::{

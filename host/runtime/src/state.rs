@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
 use shoal_model::limit::CallLimits;
 use wasmtime::component::ResourceTable;
+use rand_core::Rng as _;
 use wasmtime_wasi::{
-    Deterministic, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView,
+    HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView,
 };
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -23,11 +23,7 @@ use crate::log::CallLog;
 use crate::memory::MemoryLimiter;
 use crate::meter::Meter;
 use crate::receiver::{self, Ingest};
-
-/// Random bytes that a guest may ask for at once.
-const RANDOM_MAX_BYTES: u64 = 64 << 10;
-/// Length of the seeded stream before it repeats: beyond what key generation or shuffling takes.
-const SEEDED_BYTES: usize = 4096;
+use crate::seeded::SeededStream;
 
 /// Data of one store.
 pub(crate) struct State {
@@ -41,6 +37,8 @@ pub(crate) struct State {
     pub(crate) limits: CallLimits,
     /// Set when the guest was stopped for computing too long.
     pub(crate) cpu_exceeded: bool,
+    /// Times that the guest turned to the host in this call.
+    pub(crate) host_calls: u64,
     ingest: Option<Arc<dyn Ingest>>,
 }
 
@@ -70,7 +68,7 @@ impl State {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_MAX_BYTES);
         State {
-            wasi: wasi(&log, parts.fixed),
+            wasi: wasi(&log, &limits, parts.fixed),
             http,
             gate: HttpGate {
                 network: parts.network,
@@ -78,7 +76,9 @@ impl State {
                 contacts: Contacts::default(),
                 log,
                 requests_max: limits.http_requests_max,
+                request_body_max_bytes: limits.http_request_body_max_bytes,
                 body_max_bytes: limits.http_body_max_bytes,
+                connections_max: limits.connections_max,
             },
             table,
             net_allow: parts.net_allow,
@@ -86,13 +86,20 @@ impl State {
             meter: Arc::default(),
             limits,
             cpu_exceeded: false,
+            host_calls: 0,
             ingest: None,
         }
     }
 
-    /// Makes ready for a call: a new meter, and where metrics go.
-    pub(crate) fn begin_call(&mut self, ingest: Option<Arc<dyn Ingest>>) -> Arc<Meter> {
+    /// Makes ready for a call: a new meter, how much it may compute, and where metrics go.
+    pub(crate) fn begin_call(
+        &mut self,
+        limits: CallLimits,
+        ingest: Option<Arc<dyn Ingest>>,
+    ) -> Arc<Meter> {
         self.meter = Arc::default();
+        self.limits = limits;
+        self.host_calls = 0;
         self.memory.begin_call();
         self.cpu_exceeded = false;
         self.ingest = ingest;
@@ -102,6 +109,15 @@ impl State {
     /// Lets go of what belonged to the call.
     pub(crate) fn end_call(&mut self) {
         self.ingest = None;
+    }
+
+    /// Counts a turn to the host; an error when there have been too many.
+    pub(crate) fn count_host_call(&mut self) -> wasmtime::Result<()> {
+        self.host_calls += 1;
+        if self.host_calls > self.limits.host_calls_max {
+            wasmtime::bail!("too many host calls");
+        }
+        Ok(())
     }
 
     pub(crate) fn log(&self) -> &CallLog {
@@ -114,36 +130,21 @@ impl State {
 }
 
 /// The harmless baseline: no environment, no arguments, no files, no sockets; output goes to the log.
-fn wasi(log: &CallLog, fixed: Option<FixedWorld>) -> WasiCtx {
+fn wasi(log: &CallLog, limits: &CallLimits, fixed: Option<FixedWorld>) -> WasiCtx {
     let mut wasi = WasiCtx::builder();
     wasi.stdout(log.stream(LogSource::Stdout))
         .stderr(log.stream(LogSource::Stderr))
-        .max_random_size(RANDOM_MAX_BYTES);
+        .max_random_size(limits.random_max_bytes);
     if let Some(fixed) = fixed {
-        let bytes = seeded(&fixed.seed);
-        let number = |at: usize| {
-            u128::from_le_bytes(bytes[at..at + 16].try_into().expect("16 bytes of 4096"))
-        };
-        wasi.insecure_random_seed(number(0))
-            .secure_random(Deterministic::new(bytes.clone()))
-            .insecure_random(Deterministic::new(bytes.iter().rev().copied().collect()))
+        let mut number = SeededStream::new(fixed.seed, b'n');
+        let number = u128::from(number.next_u64()) << 64 | u128::from(number.next_u64());
+        wasi.insecure_random_seed(number)
+            .secure_random(SeededStream::new(fixed.seed, b's'))
+            .insecure_random(SeededStream::new(fixed.seed, b'i'))
             .wall_clock(FixedClock(fixed.now_unix_ms))
             .monotonic_clock(FixedClock(0));
     }
     wasi.build()
-}
-
-/// SHA-256 in counter mode.
-fn seeded(seed: &[u8; 32]) -> Vec<u8> {
-    (0u64..)
-        .flat_map(|counter| {
-            let mut hash = Sha256::new();
-            hash.update(seed);
-            hash.update(counter.to_le_bytes());
-            <[u8; 32]>::from(hash.finalize())
-        })
-        .take(SEEDED_BYTES)
-        .collect()
 }
 
 /// A clock that stands.

@@ -51,7 +51,9 @@ pub(crate) struct HttpGate {
     pub(crate) contacts: Contacts,
     pub(crate) log: CallLog,
     pub(crate) requests_max: u32,
+    pub(crate) request_body_max_bytes: u64,
     pub(crate) body_max_bytes: u64,
+    pub(crate) connections_max: u32,
 }
 
 type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -116,6 +118,13 @@ impl HttpGate {
         if request.method() == Method::CONNECT {
             return Err(Error::HttpRequestMethodInvalid);
         }
+        let Some(connection) = self.contacts.open(self.connections_max) else {
+            self.log.remark(format!(
+                "the request was refused: {} connections are the most that one call may have open at a time",
+                self.connections_max
+            ));
+            return Err(Error::ConnectionLimitReached);
+        };
         let is_tls = request.uri().scheme() == Some(&Scheme::HTTPS);
         let opening = self.open(&target, is_tls);
         let stream = match options.connect_timeout {
@@ -124,7 +133,12 @@ impl HttpGate {
                 .map_err(|_| Error::ConnectionTimeout)??,
             None => opening.await?,
         };
-        self.exchange(&target, stream, request, options).await
+        let (answer, driver) = self.exchange(&target, stream, request, options).await?;
+        let driver: Driver = Box::new(async move {
+            let _open = connection;
+            Box::into_pin(driver).await
+        });
+        Ok((answer, driver))
     }
 
     /// Connects, with TLS if it is wanted.
@@ -216,11 +230,13 @@ impl HttpGate {
             .filter(|uri| uri.authority().is_none())
             .ok_or(Error::HttpRequestUriInvalid)?;
         head.headers.entry(header::USER_AGENT).or_insert(USER_AGENT);
-        let max_bytes = self.body_max_bytes;
+        let max_bytes = self.request_body_max_bytes;
+        self.contacts.sent(head_bytes(&head));
         Ok(Request::from_parts(
             head,
             Bounded {
                 body,
+                contacts: self.contacts.clone(),
                 max_bytes,
                 left: max_bytes,
             },
@@ -234,7 +250,7 @@ impl HttpGate {
         if let Some(Error::HttpRequestBodySize(max)) = from_body {
             self.log.remark(format!(
                 "the request to {target} was ended: its body is larger than {} bytes",
-                self.body_max_bytes
+                self.request_body_max_bytes
             ));
             return Error::HttpRequestBodySize(*max);
         }
@@ -276,6 +292,7 @@ fn tls_error(error: &std::io::Error) -> Error {
 /// A request's body that ends in an error when it grows too large.
 struct Bounded {
     body: WasiBody,
+    contacts: Contacts,
     max_bytes: u64,
     left: u64,
 }
@@ -294,6 +311,11 @@ impl Body for Bounded {
         {
             let max = self.max_bytes;
             return Poll::Ready(Some(Err(Error::HttpRequestBodySize(Some(max)))));
+        }
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.contacts.sent(data.len() as u64);
         }
         Poll::Ready(frame)
     }
@@ -363,6 +385,14 @@ impl Body for Answer {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// What the head of a request takes on the wire, but for line ends and the version.
+fn head_bytes(head: &http::request::Parts) -> u64 {
+    let path = head.uri.path_and_query().map_or(1, |path| path.as_str().len());
+    let headers = head.headers.iter();
+    let headers = headers.map(|(name, value)| name.as_str().len() + value.len());
+    (head.method.as_str().len() + path + headers.sum::<usize>()) as u64
 }
 
 /// Subtracts a frame's size; false when there is no room for it.
