@@ -3,10 +3,14 @@
 //! What processes find out by themselves is shared through these rows: each writes what changed and reads what others
 //! wrote, once a second. Nothing here is read while a plugin is called.
 
-use shoal_model::TenantId;
+use serde_json::json;
+use shoal_model::{TenantId, Timestamp};
 
 use super::alerts::storable;
+use super::audit::record;
+use super::plugins::VersionRow;
 use super::{DbError, System, TenantDb};
+use crate::audit::Audit;
 
 /// How long after a trial's end copies of live calls may still be on their way.
 const STRAGGLERS_MS: i64 = 30_000;
@@ -143,8 +147,8 @@ impl System {
     /// Puts a version into quarantine. `false` when it is there already. Called by the health of plugins and the operator's
     /// route.
     pub async fn quarantine(&self, row: &QuarantineRow) -> Result<bool, DbError> {
-        let mut conn = self.writer().await?;
-        let added = sql!(conn, c => sqlx::query(
+        let mut tx = self.begin().await?;
+        let added = sql!(tx, c => sqlx::query(
             "INSERT INTO plugin_quarantine (digest, plugin_id, version, reason, actor, at_ms)
              VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (digest) DO NOTHING",
@@ -156,16 +160,43 @@ impl System {
         .bind(&row.actor)
         .bind(row.at_ms)
         .execute(c).await?.rows_affected());
+        if added == 1 {
+            let line = Audit {
+                tenant: None,
+                actor: row.actor.clone(),
+                action: "plugin.quarantine",
+                subject: row.plugin_id.clone(),
+                detail: json!({ "version": row.version, "digest": row.digest, "reason": row.reason }),
+            };
+            record(&mut tx, &line, Timestamp(row.at_ms)).await?;
+        }
+        tx.commit().await?;
         Ok(added == 1)
     }
 
     /// Lets a version run again, its breakers closed. `false` when it is not in quarantine. Called by the operator's route.
-    pub async fn release(&self, digest: &str) -> Result<bool, DbError> {
+    pub async fn release_quarantined(
+        &self,
+        version: &VersionRow,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<bool, DbError> {
+        let digest = &version.digest;
         let mut tx = self.begin().await?;
         let released = sql!(tx, c => sqlx::query("DELETE FROM plugin_quarantine WHERE digest = $1")
             .bind(digest).execute(c).await?.rows_affected());
         sql!(tx, c => sqlx::query("DELETE FROM plugin_breaker WHERE digest = $1")
             .bind(digest).execute(c).await?.rows_affected());
+        if released == 1 {
+            let line = Audit {
+                tenant: None,
+                actor: actor.to_owned(),
+                action: "plugin.release",
+                subject: version.plugin_id.clone(),
+                detail: json!({ "version": version.version, "digest": digest }),
+            };
+            record(&mut tx, &line, now).await?;
+        }
         tx.commit().await?;
         Ok(released == 1)
     }
@@ -269,20 +300,29 @@ impl TenantDb {
         &self,
         installation: &str,
         fallback: Option<&str>,
+        actor: &str,
+        now: Timestamp,
     ) -> Result<(), DbError> {
-        let mut conn = self.writer().await?;
-        let Some(fallback) = fallback else {
-            sql!(conn, c => sqlx::query(
+        let mut tx = self.begin().await?;
+        match fallback {
+            None => sql!(tx, c => sqlx::query(
                 "DELETE FROM channel_fallback WHERE tenant_id = $1 AND installation_id = $2",
-            ).bind(self.id().0).bind(installation).execute(c).await?.rows_affected());
-            return Ok(());
+            ).bind(self.id().0).bind(installation).execute(c).await?.rows_affected()),
+            Some(fallback) => sql!(tx, c => sqlx::query(
+                "INSERT INTO channel_fallback (tenant_id, installation_id, fallback_id)
+                 VALUES ($1, $2, $3)
+                 ON CONFLICT (tenant_id, installation_id) DO UPDATE SET fallback_id = $3",
+            ).bind(self.id().0).bind(installation).bind(fallback).execute(c).await?.rows_affected()),
         };
-        sql!(conn, c => sqlx::query(
-            "INSERT INTO channel_fallback (tenant_id, installation_id, fallback_id)
-             VALUES ($1, $2, $3)
-             ON CONFLICT (tenant_id, installation_id) DO UPDATE SET fallback_id = $3",
-        ).bind(self.id().0).bind(installation).bind(fallback).execute(c).await?.rows_affected());
-        Ok(())
+        let line = Audit {
+            tenant: Some(self.id()),
+            actor: actor.to_owned(),
+            action: "installation.fallback",
+            subject: installation.to_owned(),
+            detail: json!({ "to": fallback }),
+        };
+        record(&mut tx, &line, now).await?;
+        tx.commit().await
     }
 
     /// Channels that may stand in for one of an alert's: first the one that was set, then those enabled ones that are not
@@ -307,6 +347,7 @@ impl TenantDb {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::plugins::tests::version;
     use crate::db::testing::each_database;
     use crate::monitoring::testing::{installation, put, tenant};
 
@@ -370,8 +411,11 @@ mod tests {
             assert!(!system.quarantine(&row).await.expect("known"));
             system.put_breaker(&breaker(&acme, 1)).await.expect("stored");
             assert_eq!(system.quarantined().await.expect("read"), [row]);
-            assert!(system.release("sha256:a").await.expect("released"));
-            assert!(!system.release("sha256:a").await.expect("nothing"));
+            let version = version("sha256:a", "p");
+            for is_there in [true, false] {
+                let released = system.release_quarantined(&version, "key_1", Timestamp(2));
+                assert_eq!(released.await.expect("released"), is_there);
+            }
             assert_eq!(system.open_breakers().await.expect("read"), []);
         })
         .await;
@@ -432,13 +476,17 @@ mod tests {
             let id = |n: u8| installation(n, "channel").id.to_string();
             let stand_ins = acme.stand_ins(&id(1), "alt_0").await.expect("read");
             assert_eq!(stand_ins, [id(2), id(3)]);
-            acme.set_fallback(&id(1), Some(&id(3))).await.expect("set");
+            let set = async |to: Option<String>| {
+                let now = Timestamp(1);
+                acme.set_fallback(&id(1), to.as_deref(), "key_1", now).await
+            };
+            set(Some(id(3))).await.expect("set");
             assert_eq!(acme.fallback(&id(1)).await.expect("read"), Some(id(3)));
             let stand_ins = acme.stand_ins(&id(1), "alt_0").await.expect("read");
             assert_eq!(stand_ins, [id(3), id(2)]);
-            let nobody = acme.set_fallback(&id(1), Some("ins_0")).await;
+            let nobody = set(Some("ins_0".to_owned())).await;
             assert!(matches!(nobody, Err(DbError::Reference(_))), "{nobody:?}");
-            acme.set_fallback(&id(1), None).await.expect("removed");
+            set(None).await.expect("removed");
             assert_eq!(acme.fallback(&id(1)).await.expect("read"), None);
         })
         .await;

@@ -306,7 +306,7 @@ async fn quarantine(
     }
     let version = version(&app, &plugin, &digest).await?;
     app.calls
-        .quarantine(&version, &why.reason, &caller.tenant.key)
+        .quarantine(&version, &why.reason, &caller.actor)
         .await?;
     shown_quarantine(&app, &version).await
 }
@@ -318,7 +318,7 @@ async fn release(
 ) -> Result<axum::Json<Value>, ApiError> {
     caller.must_be(Role::Operator)?;
     let version = version(&app, &plugin, &digest).await?;
-    app.calls.release(&version.digest).await?;
+    app.calls.release(&version, &caller.actor).await?;
     shown_quarantine(&app, &version).await
 }
 
@@ -401,7 +401,8 @@ async fn set_fallback(
             ));
         }
     }
-    match db.set_fallback(&row.id, stand_in.to.as_deref()).await {
+    let (to, now) = (stand_in.to.as_deref(), app.clock.now());
+    match db.set_fallback(&row.id, to, &caller.actor, now).await {
         Err(DbError::Reference(_)) => Err(no_installation(&id)),
         done => Ok(done?),
     }?;

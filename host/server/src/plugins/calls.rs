@@ -6,6 +6,7 @@
 //! Nothing here waits for the database: [`PluginCalls::keep`] writes and reads beside the calls.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -40,6 +41,8 @@ pub struct PluginCalls {
     pub(super) failures: Failures,
     pub(super) meters: Meters,
     pub(super) shadows: Shadows,
+    /// Whether what brought this process down before was looked at.
+    pub(super) knows_suspects: AtomicBool,
 }
 
 /// What became of a call.
@@ -150,6 +153,7 @@ impl PluginCalls {
             failures: Failures::default(),
             meters: Meters::default(),
             shadows: Shadows::default(),
+            knows_suspects: AtomicBool::new(false),
         }
     }
 

@@ -149,8 +149,10 @@ fn log(report: &CallReport) -> Value {
 fn used(report: &CallReport) -> Value {
     json!({
         "duration_us": report.duration.as_micros() as u64,
+        "queued_us": report.queued.as_micros() as u64,
         "cpu_us": report.cpu.as_micros() as u64,
         "memory_peak_bytes": report.memory_peak_bytes,
+        "bytes_out": report.bytes_out,
         "log_dropped_bytes": report.log_dropped_bytes,
         "contacted": report.contacted,
     })

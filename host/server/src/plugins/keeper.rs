@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use shoal_model::breaker::is_broken_everywhere;
@@ -15,6 +16,7 @@ use super::Running;
 use super::breakers::{Changed, ShownBreaker, Spread};
 use super::calls::PluginCalls;
 use super::shadow::{Tally, Verdict, verdict};
+use crate::audit::SYSTEM;
 use crate::db::DbError;
 use crate::db::plugin_health::QuarantineRow;
 use crate::db::plugins::VersionRow;
@@ -24,8 +26,6 @@ use crate::task::Stop;
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Every so many turns, what plugins used is written: bills need the hour, not the second.
 const USAGE_EVERY: u32 = 10;
-/// Who did it, in records.
-const BREAKERS: &str = "system";
 
 impl PluginCalls {
     /// Writes and reads once a second until it is told to stop, and a last time then.
@@ -66,7 +66,7 @@ impl PluginCalls {
         self.write_breakers().await?;
         self.quarantine.learn(&system.quarantined().await?);
         self.breakers.learn(&system.open_breakers().await?, now);
-        self.quarantine_suspects(now).await?;
+        self.quarantine_suspects().await?;
         self.act_on_breakers(now).await?;
         self.act_on_shadows(now).await?;
         let failures = self.failures.take();
@@ -181,10 +181,15 @@ impl PluginCalls {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn release(&self, digest: &str) -> Result<bool, DbError> {
-        let system = self.db.system();
-        let is_released = system.release(digest).await?;
-        self.breakers.close_all(digest, self.clock.now());
+    pub async fn release(&self, version: &VersionRow, actor: &str) -> Result<bool, DbError> {
+        let (system, now) = (self.db.system(), self.clock.now());
+        let is_released = system.release_quarantined(version, actor, now).await?;
+        self.breakers.close_all(&version.digest, now);
+        if let Ok(digest) = version.digest.parse()
+            && let Err(error) = self.plugins.runtime().forgive(&digest)
+        {
+            tracing::warn!(%error, plugin.digest = version.digest, "a released version is still suspect here");
+        }
         self.quarantine.learn(&system.quarantined().await?);
         Ok(is_released)
     }
@@ -213,8 +218,20 @@ impl PluginCalls {
         Ok(())
     }
 
-    /// Components that brought a process down while they were compiled run for nobody.
-    async fn quarantine_suspects(&self, _now: Timestamp) -> Result<(), DbError> {
+    /// Components that brought this process down before its start run for nobody.
+    async fn quarantine_suspects(&self) -> Result<(), DbError> {
+        if self.knows_suspects.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        for digest in self.plugins.runtime().suspects() {
+            let version = self.db.system().version(&digest.to_string()).await?;
+            let Some(version) = version else {
+                continue;
+            };
+            let reason = "the process ended while it was being started";
+            self.quarantine(&version, reason, SYSTEM).await?;
+        }
+        self.knows_suspects.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -290,7 +307,7 @@ impl PluginCalls {
                 &[("plugin", &version.plugin_id), ("version", &version.version)],
                 1.0,
             );
-            self.quarantine(version, shown, BREAKERS).await?;
+            self.quarantine(version, shown, SYSTEM).await?;
         }
         Ok(())
     }

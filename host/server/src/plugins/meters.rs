@@ -154,7 +154,7 @@ impl Meters {
         if let Some(sums) = of_hour.get_mut(plugin) {
             sums.calls += 1;
             sums.cpu += report.cpu;
-            sums.bytes_out += bytes_out(report);
+            sums.bytes_out += report.bytes_out;
             sums.is_dirty = true;
         }
     }
@@ -288,8 +288,8 @@ impl Totals {
         self.durations[bucket.unwrap_or(BOUNDS.len() - 1)] += 1;
         self.duration += report.duration;
         self.cpu += report.cpu;
-        self.queued += queued(report);
-        self.bytes_out += bytes_out(report);
+        self.queued += report.queued;
+        self.bytes_out += report.bytes_out;
         self.log_dropped_bytes += report.log_dropped_bytes;
         self.memory_peak_bytes = self.memory_peak_bytes.max(report.memory_peak_bytes);
     }
@@ -336,16 +336,6 @@ fn refused(line: &LogLine) -> Option<&str> {
     let (_, rest) = line.message.split_once(" may not use ")?;
     let end = rest.find(": grant ").or_else(|| rest.find(", for which"));
     Some(&rest[..end.unwrap_or(rest.len()).min(rest.floor_char_boundary(HOST_MAX_BYTES))])
-}
-
-/// Bytes that a call sent to the network.
-fn bytes_out(_report: &CallReport) -> u64 {
-    0
-}
-
-/// How long a call waited for room.
-fn queued(_report: &CallReport) -> Duration {
-    Duration::ZERO
 }
 
 #[cfg(test)]
