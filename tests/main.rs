@@ -15,5 +15,6 @@ mod hot_change;
 mod isolation;
 mod openapi;
 mod otlp;
+mod plugin_health;
 mod road;
 mod support;

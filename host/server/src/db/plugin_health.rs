@@ -347,7 +347,7 @@ impl TenantDb {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::plugins::tests::version;
+    use crate::db::plugins::tests::{audit, version};
     use crate::db::testing::each_database;
     use crate::monitoring::testing::{installation, put, tenant};
 
@@ -386,9 +386,12 @@ mod tests {
             assert_eq!(openings, [2, 1]);
             let deleted = system.delete_breaker(acme.id(), &first.installation_id, &first.digest);
             deleted.await.expect("closed");
-            acme.delete_installation(&second.installation_id)
-                .await
-                .expect("deleted");
+            let rows = acme.open_breakers().await.expect("read");
+            assert_eq!(rows, system.open_breakers().await.expect("read"));
+            assert_eq!(rows.len(), 1);
+            let line = audit("installation.delete");
+            let deleted = acme.delete_installation(&second.installation_id, None, &line, Timestamp(1));
+            assert!(deleted.await.expect("deleted"));
             assert_eq!(system.open_breakers().await.expect("read"), []);
         })
         .await;

@@ -297,3 +297,6 @@ fn health(error: Option<&CallError>) -> Health {
         Some(_) => Health::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests;
