@@ -7,11 +7,15 @@
 use shoal_model::TenantId;
 use shoal_model::time::Hour;
 use shoal_model::usage::{Meter, MonthUsage};
+use sqlx::AssertSqlSafe;
 
+use super::catalog::{ROWS_MAX, rows};
 use super::{DbError, System, TenantDb, Transaction, usage};
 
 /// Hosts kept of one plugin, version, tenant and day; further ones are counted together.
 const HOSTS_MAX: i64 = 200;
+/// Hosts of one answer over all tenants.
+const SHOWN_MAX: i64 = 1000;
 /// The host under which further ones are counted.
 pub const FURTHER_HOSTS: &str = "*";
 
@@ -97,23 +101,44 @@ impl System {
         tenants.dedup();
         let mut tx = self.begin().await?;
         usage::lock_closing(&mut tx, &tenants).await?;
-        for one in uses {
-            sql!(tx, c => sqlx::query(
+        for chunk in uses.chunks(ROWS_MAX) {
+            let text = format!(
                 "INSERT INTO plugin_usage (tenant_id, hour, plugin_id, process, calls, cpu_us, bytes_out)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)
+                 VALUES {}
                  ON CONFLICT (tenant_id, hour, plugin_id, process) DO UPDATE
-                 SET calls = $5, cpu_us = $6, bytes_out = $7",
-            )
-            .bind(one.tenant.0)
-            .bind(one.hour.0)
-            .bind(&one.plugin)
-            .bind(process)
-            .bind(one.calls as i64)
-            .bind(one.cpu_us as i64)
-            .bind(one.bytes_out as i64)
-            .execute(c).await?.rows_affected());
+                 SET calls = excluded.calls, cpu_us = excluded.cpu_us, bytes_out = excluded.bytes_out",
+                rows(chunk.len(), 7)
+            );
+            sql!(tx, c => {
+                let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == ROWS_MAX);
+                for one in chunk {
+                    query = query
+                        .bind(one.tenant.0)
+                        .bind(one.hour.0)
+                        .bind(&one.plugin)
+                        .bind(process)
+                        .bind(one.calls as i64)
+                        .bind(one.cpu_us as i64)
+                        .bind(one.bytes_out as i64);
+                }
+                query.execute(c).await?.rows_affected()
+            });
         }
         tx.commit().await
+    }
+
+    /// Hosts that a plugin was connected to for anybody since a day, by version and host. Called by the operator's route.
+    pub async fn contacts(&self, plugin: &str, since_day: i64) -> Result<Vec<ContactRow>, DbError> {
+        let mut conn = self.reader().await?;
+        Ok(sql!(conn, c => sqlx::query_as(
+            "SELECT version, host, CAST(SUM(contacts) AS BIGINT) AS contacts,
+                    CAST(SUM(refused) AS BIGINT) AS refused, MAX(day) AS last_day
+             FROM plugin_contact
+             WHERE plugin_id = $1 AND day >= $2
+             GROUP BY version, host
+             ORDER BY version, host
+             LIMIT $3",
+        ).bind(plugin).bind(since_day).bind(SHOWN_MAX).fetch_all(c).await?))
     }
 
     /// Adds contacts of hosts. Called by the meters of plugins.

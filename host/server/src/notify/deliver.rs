@@ -239,6 +239,12 @@ impl<'a> Delivery<'a> {
             {
                 let row = db.installation(stand_in).await?;
                 let channel = row.map_or_else(|| stand_in.clone(), |row| row.name);
+                let tenant = db.id().to_string();
+                self.observe.add(
+                    "shoal_notifications_stood_in_total",
+                    &[("tenant", &tenant), ("channel", &claimed.installation_id)],
+                    1.0,
+                );
                 return Ok(Some(Met::StoodIn { channel, receipt }));
             }
         }

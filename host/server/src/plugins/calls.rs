@@ -5,10 +5,12 @@
 //! kept when it failed, and shown in copy to the version that is tried beside, after the caller has its answer.
 //! Nothing here waits for the database: [`PluginCalls::keep`] writes and reads beside the calls.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use shoal_model::breaker::Health;
 use shoal_model::usage::MonthUsage;
@@ -41,6 +43,8 @@ pub struct PluginCalls {
     pub(super) failures: Failures,
     pub(super) meters: Meters,
     pub(super) shadows: Shadows,
+    /// Plugins and versions that are shown as down or not; as many as ran.
+    pub(super) shown_down: Mutex<BTreeSet<(String, String)>>,
     /// Whether what brought this process down before was looked at.
     pub(super) knows_suspects: AtomicBool,
 }
@@ -153,6 +157,7 @@ impl PluginCalls {
             failures: Failures::default(),
             meters: Meters::default(),
             shadows: Shadows::default(),
+            shown_down: Mutex::default(),
             knows_suspects: AtomicBool::new(false),
         }
     }

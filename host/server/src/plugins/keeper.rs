@@ -24,6 +24,8 @@ use crate::task::Stop;
 
 /// How often processes tell each other what they found out.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// How long a version that was shut out is shown as down though nobody runs it any more.
+const QUARANTINE_SHOWN: Duration = Duration::from_hours(24);
 /// Every so many turns, what plugins used is written: bills need the hour, not the second.
 const USAGE_EVERY: u32 = 10;
 
@@ -64,7 +66,7 @@ impl PluginCalls {
         let system = self.db.system();
         let now = self.clock.now();
         self.write_breakers().await?;
-        self.quarantine.learn(&system.quarantined().await?);
+        self.quarantine.learn(system.quarantined().await?);
         self.breakers.learn(&system.open_breakers().await?, now);
         self.quarantine_suspects().await?;
         self.act_on_breakers(now).await?;
@@ -111,24 +113,33 @@ impl PluginCalls {
             &[],
             self.failures.dropped() as f64,
         );
-        let snapshot = self.plugins.snapshot();
-        let spread = self.breakers.spread(self.clock.now());
+        let (now, snapshot) = (self.clock.now(), self.plugins.snapshot());
+        let spread = self.breakers.spread(now);
+        // One that was replaced at once is shown for a day all the same: somebody should know of it.
+        let mut down: BTreeSet<_> = self.quarantine.since(now - QUARANTINE_SHOWN).into_iter().collect();
         for version in versions(snapshot.iter()) {
-            let labels = [
-                ("plugin", version.plugin_id.as_str()),
-                ("version", version.version.as_str()),
-            ];
-            let [plugin, number] = labels;
-            let of_version = spread.get(&version.digest);
-            let mut is_down = self.quarantine.has(&version.digest);
+            let named = (version.plugin_id.clone(), version.version.clone());
+            let states = spread.get(&version.digest).map(|spread| &spread.states);
             for state in ["open", "half-open"] {
-                let count = of_version.and_then(|spread| spread.states.get(state));
-                let count = count.copied().unwrap_or(0);
-                is_down |= count > 0;
-                let labels = [plugin, number, ("state", state)];
+                let count = states.and_then(|states| states.get(state)).copied();
+                let count = count.unwrap_or(0);
+                if count > 0 {
+                    down.insert(named.clone());
+                }
+                let labels = [("plugin", &*named.0), ("version", &*named.1), ("state", state)];
                 observe.set("shoal_plugin_breaker_state", &labels, count as f64);
             }
-            observe.set("shoal_plugin_down", &labels, f64::from(u8::from(is_down)));
+            if self.quarantine.has(&version.digest) {
+                down.insert(named.clone());
+            }
+            self.shown_down.lock().insert(named);
+        }
+        let mut shown = self.shown_down.lock();
+        shown.extend(down.iter().cloned());
+        for named in &*shown {
+            let labels = [("plugin", &*named.0), ("version", &*named.1)];
+            let is_down = f64::from(u8::from(down.contains(named)));
+            observe.set("shoal_plugin_down", &labels, is_down);
         }
     }
 
@@ -163,7 +174,7 @@ impl PluginCalls {
         };
         let system = self.db.system();
         let is_new = system.quarantine(&row).await?;
-        self.quarantine.learn(&system.quarantined().await?);
+        self.quarantine.learn(system.quarantined().await?);
         if is_new {
             tracing::error!(
                 plugin.id = row.plugin_id,
@@ -190,16 +201,18 @@ impl PluginCalls {
         {
             tracing::warn!(%error, plugin.digest = version.digest, "a released version is still suspect here");
         }
-        self.quarantine.learn(&system.quarantined().await?);
+        self.quarantine.learn(system.quarantined().await?);
         Ok(is_released)
     }
 
     async fn write_breakers(&self) -> Result<(), DbError> {
         let snapshot = self.plugins.snapshot();
-        self.breakers.retain(|tenant, id| {
-            let mut of_tenant = snapshot.of_tenant(tenant);
-            of_tenant.any(|running| running.row.id == id)
-        });
+        let enabled: HashSet<(TenantId, &str)> = snapshot
+            .iter()
+            .map(|running| (running.row.tenant(), running.row.id.as_str()))
+            .collect();
+        self.breakers
+            .retain(|tenant, id| enabled.contains(&(tenant, id)));
         let system = self.db.system();
         let mut changed = self.breakers.changed().into_iter();
         while let Some(change) = changed.next() {
