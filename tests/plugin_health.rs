@@ -36,7 +36,10 @@ async fn a_plugin_that_fails_rests_over_a_restart_and_only_its_tenant_sees_why()
         assert!(refused.text.contains("failed too often"), "{refused:?}");
         assert_eq!(behave(&other.otlp, "well").await.text, "behaved");
         assert_eq!(breaker(&acme, "hostile-receiver").await["breaker"], "open");
-        assert_eq!(breaker(&other, "hostile-receiver").await["breaker"], "closed");
+        assert_eq!(
+            breaker(&other, "hostile-receiver").await["breaker"],
+            "closed"
+        );
 
         let path = format!("/api/v1/installations/{installation}/failures");
         let failure = eventually("failure on record", async || {
@@ -77,4 +80,3 @@ async fn a_plugin_that_fails_rests_over_a_restart_and_only_its_tenant_sees_why()
     })
     .await;
 }
-

@@ -90,14 +90,20 @@ pub(super) async fn run(server: &Server, command: HealthCommand, output: Output)
             let path = version_path(&client, &digest, "quarantine").await?;
             let done = client.post(&path, &json!({ "reason": reason })).await?;
             output.show(&done, |done| {
-                format!("version {} ({digest}) runs for nobody", text(&done["version"]))
+                format!(
+                    "version {} ({digest}) runs for nobody",
+                    text(&done["version"])
+                )
             });
         }
         HealthCommand::Release { digest } => {
             let path = version_path(&client, &digest, "release").await?;
             let done = client.post(&path, &json!({})).await?;
             output.show(&done, |done| {
-                format!("version {} ({digest}) may run again", text(&done["version"]))
+                format!(
+                    "version {} ({digest}) may run again",
+                    text(&done["version"])
+                )
             });
         }
         HealthCommand::Fallback {
@@ -169,13 +175,22 @@ fn shown_health(health: &Value) -> String {
         .to_string(),
         Table::of(
             &installations.collect(),
-            &["id", "name", "version", "breaker", "until", "faults", "reason"],
+            &[
+                "id", "name", "version", "breaker", "until", "faults", "reason",
+            ],
         )
         .to_string(),
     ];
     if list("shadows").next().is_some() {
         let columns = [
-            "version", "state", "equal", "differing", "failed", "skipped", "live", "shadow",
+            "version",
+            "state",
+            "equal",
+            "differing",
+            "failed",
+            "skipped",
+            "live",
+            "shadow",
         ];
         parts.push(Table::of(&health["shadows"], &columns).to_string());
     }
@@ -221,7 +236,10 @@ fn shown_contacts(list: &Value) -> String {
         .collect();
     match unused.is_empty() {
         true => contacts,
-        false => format!("{contacts}\n\nallowed and never used:\n{}", unused.join("\n")),
+        false => format!(
+            "{contacts}\n\nallowed and never used:\n{}",
+            unused.join("\n")
+        ),
     }
 }
 

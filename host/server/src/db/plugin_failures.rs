@@ -173,7 +173,10 @@ mod tests {
             assert_eq!(times, (5..25).rev().collect::<Vec<_>>());
             assert_eq!(acme.failures(&id(2)).await.expect("read").len(), 1);
             assert_eq!(other.failures(&id(1)).await.expect("read"), []);
-            assert_eq!(acme.delete_failures(Timestamp(10)).await.expect("deleted"), 6);
+            assert_eq!(
+                acme.delete_failures(Timestamp(10)).await.expect("deleted"),
+                6
+            );
         })
         .await;
     }

@@ -91,11 +91,7 @@ impl Sums {
 
 impl System {
     /// Writes a process's sums, in place of those that it wrote before. Called by the meters of plugins.
-    pub async fn put_plugin_usage(
-        &self,
-        process: &str,
-        uses: &[PluginUse],
-    ) -> Result<(), DbError> {
+    pub async fn put_plugin_usage(&self, process: &str, uses: &[PluginUse]) -> Result<(), DbError> {
         let mut tenants: Vec<TenantId> = uses.iter().map(|one| one.tenant).collect();
         tenants.sort_unstable();
         tenants.dedup();
@@ -156,7 +152,11 @@ impl System {
             .bind(one.day)
             .bind(&one.host)
             .fetch_one(&mut *c).await?);
-            let host = if known < HOSTS_MAX { one.host.as_str() } else { FURTHER_HOSTS };
+            let host = if known < HOSTS_MAX {
+                one.host.as_str()
+            } else {
+                FURTHER_HOSTS
+            };
             sql!(tx, c => sqlx::query(
                 "INSERT INTO plugin_contact (tenant_id, plugin_id, version, day, host, contacts, refused)
                  VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -315,7 +315,10 @@ mod tests {
             put("b", &[one(&acme, 0, 2, 1_400), one(&acme, 1, 7, 0)]).await;
             let closed = acme.close_hour(hour(0), Timestamp(1)).await;
             assert!(closed.expect("closed"));
-            let mut usage = acme.month_usage(hour(0).month(), hour(1)).await.expect("read");
+            let mut usage = acme
+                .month_usage(hour(0).month(), hour(1))
+                .await
+                .expect("read");
             let of = |usage: &MonthUsage, meter| usage.total(meter).quantity_hours;
             assert_eq!(of(&usage, Meter::PluginCalls), 5);
             assert_eq!(of(&usage, Meter::PluginCpuMs), 3);
@@ -328,7 +331,10 @@ mod tests {
             assert_eq!(acme.late_plugin_calls(hour(0)).await.expect("read"), 0);
             put("a", &[one(&acme, 0, 4, 1_600)]).await;
             assert_eq!(acme.late_plugin_calls(hour(0)).await.expect("read"), 1);
-            let usage = acme.month_usage(hour(0).month(), hour(1)).await.expect("read");
+            let usage = acme
+                .month_usage(hour(0).month(), hour(1))
+                .await
+                .expect("read");
             assert_eq!(of(&usage, Meter::PluginCalls), 5);
             let deleted = acme.delete_plugin_usage(0, hour(9)).await;
             assert_eq!(deleted.expect("deleted"), 2, "the open hour stays");

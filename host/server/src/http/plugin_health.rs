@@ -132,7 +132,8 @@ async fn health(
         .iter()
         .map(|version| shown_version(&app, version, &running, &quarantined, is_operator))
         .collect();
-    let mut installations: Vec<Value> = running.iter().map(|one| shown_running(&app, one)).collect();
+    let mut installations: Vec<Value> =
+        running.iter().map(|one| shown_running(&app, one)).collect();
     installations.sort_by_key(|shown| (shown["breaker"] == "closed", shown["id"].to_string()));
     installations.truncate(INSTALLATIONS_MAX);
     let shadows = match is_operator {

@@ -96,8 +96,9 @@ impl Problem {
             NoAnswer::CannotRun(reason) => {
                 Problem::unavailable(format!("{who} cannot run now: {reason}"))
             }
-            NoAnswer::Refused(refused) => Problem::unavailable(format!("{who}: {refused}"))
-                .after(refused.retry_after(now)),
+            NoAnswer::Refused(refused) => {
+                Problem::unavailable(format!("{who}: {refused}")).after(refused.retry_after(now))
+            }
             NoAnswer::Failed(error) => Problem::of_call(error, who),
         }
     }

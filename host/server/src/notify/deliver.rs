@@ -229,9 +229,14 @@ impl<'a> Delivery<'a> {
         let own = db.installation(&claimed.installation_id).await?;
         let own = own.map_or_else(|| claimed.installation_id.clone(), |row| row.name);
         let notification = content::in_place_of(&own, notification);
-        let stand_ins = db.stand_ins(&claimed.installation_id, &claimed.alert_id).await?;
+        let stand_ins = db
+            .stand_ins(&claimed.installation_id, &claimed.alert_id)
+            .await?;
         for stand_in in stand_ins.iter().take(STAND_INS_MAX) {
-            let met = self.channels.tell(db, stand_in, context, &notification).await?;
+            let met = self
+                .channels
+                .tell(db, stand_in, context, &notification)
+                .await?;
             if let Met::Called {
                 outcome: Ok(receipt),
                 ..

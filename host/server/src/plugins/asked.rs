@@ -84,7 +84,8 @@ pub(super) fn of_channel(context: &CallContext, notification: &Notification) -> 
         "opened_ms": alert.opened.unix_ms(),
         "closed_ms": alert.closed.map(|at| at.unix_ms()),
     });
-    input["monitor"] = json!({ "id": monitor.id, "name": cut(&monitor.name), "kind": monitor.kind });
+    input["monitor"] =
+        json!({ "id": monitor.id, "name": cut(&monitor.name), "kind": monitor.kind });
     input
 }
 

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
+use shoal_model::Timestamp;
 use shoal_model::breaker::Health;
 use shoal_model::usage::MonthUsage;
-use shoal_model::Timestamp;
 use shoal_runtime::{
-    Call, CallContext, CallError, CallReport, CheckOutcome, Ingest, Installed, Notification, Receipt,
-    ReceiverRequest, ReceiverResponse, Statement, Terms,
+    Call, CallContext, CallError, CallReport, CheckOutcome, Ingest, Installed, Notification,
+    Receipt, ReceiverRequest, ReceiverResponse, Statement, Terms,
 };
 
 use super::asked;
@@ -77,7 +77,9 @@ pub enum NoAnswer {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// It failed too often for this installation.
-    #[error("the plugin failed too often and is not called before {until}; the latest failure: {reason}")]
+    #[error(
+        "the plugin failed too often and is not called before {until}; the latest failure: {reason}"
+    )]
     Open {
         /// When the next call is let through.
         until: Timestamp,
@@ -204,7 +206,9 @@ impl PluginCalls {
             Err(refused) => return Called::without(refused),
         };
         let copy = self.shadows.of_request(running, context, &request);
-        let ingest = copy.as_ref().map_or(ingest.clone(), |copy| copy.recording(ingest));
+        let ingest = copy
+            .as_ref()
+            .map_or(ingest.clone(), |copy| copy.recording(ingest));
         let head = asked::RequestHead::of(&request);
         let call = begun.installed.receive(context, request, ingest).await;
         if let Some(copy) = copy {

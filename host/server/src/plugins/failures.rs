@@ -107,7 +107,11 @@ fn made(failed: &Failed<'_>, now: Timestamp, input: &Value) -> FailureRow {
     FailureRow {
         tenant_id: running.row.tenant_id,
         installation_id: running.row.id.clone(),
-        id: format!("{:016}-{:08x}", now.unix_ms(), u32::from_ne_bytes(random::bytes())),
+        id: format!(
+            "{:016}-{:08x}",
+            now.unix_ms(),
+            u32::from_ne_bytes(random::bytes())
+        ),
         at_ms: now.unix_ms(),
         plugin_id: version.plugin_id.clone(),
         version: version.version.clone(),

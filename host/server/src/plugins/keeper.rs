@@ -116,7 +116,11 @@ impl PluginCalls {
         let (now, snapshot) = (self.clock.now(), self.plugins.snapshot());
         let spread = self.breakers.spread(now);
         // One that was replaced at once is shown for a day all the same: somebody should know of it.
-        let mut down: BTreeSet<_> = self.quarantine.since(now - QUARANTINE_SHOWN).into_iter().collect();
+        let mut down: BTreeSet<_> = self
+            .quarantine
+            .since(now - QUARANTINE_SHOWN)
+            .into_iter()
+            .collect();
         for version in versions(snapshot.iter()) {
             let named = (version.plugin_id.clone(), version.version.clone());
             let states = spread.get(&version.digest).map(|spread| &spread.states);
@@ -126,7 +130,11 @@ impl PluginCalls {
                 if count > 0 {
                     down.insert(named.clone());
                 }
-                let labels = [("plugin", &*named.0), ("version", &*named.1), ("state", state)];
+                let labels = [
+                    ("plugin", &*named.0),
+                    ("version", &*named.1),
+                    ("state", state),
+                ];
                 observe.set("shoal_plugin_breaker_state", &labels, count as f64);
             }
             if self.quarantine.has(&version.digest) {
@@ -301,7 +309,10 @@ impl PluginCalls {
             .collect();
         let mut is_replaced = false;
         for track in tracks {
-            let back = self.plugins.roll_back_failing(version, track, &reason).await;
+            let back = self
+                .plugins
+                .roll_back_failing(version, track, &reason)
+                .await;
             match back {
                 Ok(_) => is_replaced = true,
                 Err(error) => tracing::error!(
@@ -317,7 +328,10 @@ impl PluginCalls {
         if is_replaced {
             self.observe.add(
                 "shoal_plugin_rollbacks_total",
-                &[("plugin", &version.plugin_id), ("version", &version.version)],
+                &[
+                    ("plugin", &version.plugin_id),
+                    ("version", &version.version),
+                ],
                 1.0,
             );
             self.quarantine(version, shown, SYSTEM).await?;
@@ -356,17 +370,21 @@ impl PluginCalls {
             return Ok(());
         };
         let (done, is_promoted) = match &verdict {
-            Verdict::Promote(reason) => {
-                (self.plugins.promote_shadow(shadow, reason).await.err(), true)
-            }
-            Verdict::Abandon(reason) => {
-                (self.plugins.abandon_shadow(shadow, reason).await.err(), false)
-            }
+            Verdict::Promote(reason) => (
+                self.plugins.promote_shadow(shadow, reason).await.err(),
+                true,
+            ),
+            Verdict::Abandon(reason) => (
+                self.plugins.abandon_shadow(shadow, reason).await.err(),
+                false,
+            ),
         };
         let (Verdict::Promote(reason) | Verdict::Abandon(reason)) = &verdict;
         if done.is_none() {
             let ended = if is_promoted { "promoted" } else { "abandoned" };
-            system.end_shadow(&row.digest, ended, row.updated_at_ms).await?;
+            system
+                .end_shadow(&row.digest, ended, row.updated_at_ms)
+                .await?;
         }
         match done {
             Some(error) => tracing::error!(

@@ -37,7 +37,8 @@ impl Quarantine {
     pub(super) fn since(&self, time: Timestamp) -> Vec<(String, String)> {
         let all = self.0.load();
         let late = all.values().filter(|row| row.at_ms > time.unix_ms());
-        late.map(|row| (row.plugin_id.clone(), row.version.clone())).collect()
+        late.map(|row| (row.plugin_id.clone(), row.version.clone()))
+            .collect()
     }
 
     /// Takes over the table.

@@ -241,7 +241,9 @@ impl Shadows {
                 writes,
             } => {
                 let replaying = Replaying::new(writes);
-                let call = installed.receive(&context, request, replaying.clone()).await;
+                let call = installed
+                    .receive(&context, request, replaying.clone())
+                    .await;
                 let (live_writes, shadow_writes) = replaying.digests();
                 let describe = |outcome: &Result<ReceiverResponse, CallError>, writes: &[u128]| {
                     installed.redact(describe_response(outcome, writes))
@@ -271,15 +273,17 @@ impl Shadows {
     fn count(&self, shadow: &Arc<Shadow>, compared: Compared) {
         let mut tallies = self.tallies.lock();
         let version = &shadow.version;
-        let tally = tallies.entry(version.digest.clone()).or_insert_with(|| Tally {
-            shadow: shadow.clone(),
-            row: ShadowRow {
-                digest: version.digest.clone(),
-                plugin_id: version.plugin_id.clone(),
-                version: version.version.clone(),
-                ..ShadowRow::default()
-            },
-        });
+        let tally = tallies
+            .entry(version.digest.clone())
+            .or_insert_with(|| Tally {
+                shadow: shadow.clone(),
+                row: ShadowRow {
+                    digest: version.digest.clone(),
+                    plugin_id: version.plugin_id.clone(),
+                    version: version.version.clone(),
+                    ..ShadowRow::default()
+                },
+            });
         let row = &mut tally.row;
         match compared {
             Compared::Equal => row.equal += 1,
@@ -359,7 +363,10 @@ fn describe_response(outcome: &Result<ReceiverResponse, CallError>, writes: &[u1
         ),
         Err(error) => error.to_string(),
     };
-    let digests: Vec<String> = writes.iter().map(|digest| format!("{digest:032x}")).collect();
+    let digests: Vec<String> = writes
+        .iter()
+        .map(|digest| format!("{digest:032x}"))
+        .collect();
     format!("{}; batches written: [{}]", cut(&said), digests.join(", "))
 }
 
@@ -420,10 +427,19 @@ mod tests {
         };
         assert_eq!(compared(Ok(1), Ok(1)), Compared::Equal);
         assert_eq!(compared(said("a"), said("a")), Compared::Equal);
-        assert!(matches!(compared(said("a"), said("b")), Compared::Differs { .. }));
-        assert!(matches!(compared(Ok(1), said("b")), Compared::Differs { .. }));
+        assert!(matches!(
+            compared(said("a"), said("b")),
+            Compared::Differs { .. }
+        ));
+        assert!(matches!(
+            compared(Ok(1), said("b")),
+            Compared::Differs { .. }
+        ));
         assert!(matches!(compared(Ok(1), panicked()), Compared::Failed(_)));
         assert_eq!(compared(panicked(), Ok(1)), Compared::Skipped);
-        assert_eq!(compared(Ok(1), Err(CallError::DeadlinePassed)), Compared::Skipped);
+        assert_eq!(
+            compared(Ok(1), Err(CallError::DeadlinePassed)),
+            Compared::Skipped
+        );
     }
 }

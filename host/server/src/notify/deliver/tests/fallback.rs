@@ -71,7 +71,11 @@ impl SomeDown {
     }
 
     fn told(&self) -> Vec<String> {
-        self.told.lock().iter().map(|(channel, _)| channel.clone()).collect()
+        self.told
+            .lock()
+            .iter()
+            .map(|(channel, _)| channel.clone())
+            .collect()
     }
 }
 
@@ -102,11 +106,17 @@ async fn another_channel_stands_in_at_once_for_one_that_is_not_called() {
         }
         assert_eq!(channels.told(), [id(2)], "once");
         let message = channels.told.lock()[0].1.clone();
-        assert!(message.contains("in place of the channel \"channel 1\""), "{message}");
+        assert!(
+            message.contains("in place of the channel \"channel 1\""),
+            "{message}"
+        );
         let row = stage.notification().await;
         assert_eq!(row.status, "delivered");
         let summary = row.summary.unwrap_or_default();
-        assert!(summary.starts_with("told through \"channel 2\""), "{summary}");
+        assert!(
+            summary.starts_with("told through \"channel 2\""),
+            "{summary}"
+        );
         // When it works again, it is told what changed since.
         channels.set(1, None);
         stage.is(Severity::Ok).await;
