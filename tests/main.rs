@@ -19,6 +19,7 @@ mod hot_change;
 mod isolation;
 mod openapi;
 mod otlp;
+mod plugin_health;
 mod refused_uploads;
 mod releases;
 mod road;

@@ -6,6 +6,7 @@
 mod audit;
 mod author;
 mod client;
+mod health;
 mod job;
 mod limits;
 mod output;

@@ -132,6 +132,9 @@ pub(super) enum PluginCommand {
         #[arg(long)]
         tenant: String,
     },
+    /// How plugins are.
+    #[command(flatten)]
+    Health(super::health::HealthCommand),
     /// List plugins, or what a tenant has enabled.
     List {
         /// Whose installations.
@@ -293,6 +296,7 @@ pub(super) async fn run(server: &Server, command: PluginCommand, output: Output)
                 .await?;
             output.show(&disabled, |_| format!("disabled {installation}"));
         }
+        PluginCommand::Health(command) => super::health::run(server, command, output).await?,
         PluginCommand::List { tenant: None } => {
             let list = Client::new(server)?.get("/api/v1/plugins").await?;
             let columns = ["plugin", "version", "kind", "state", "digest"];
