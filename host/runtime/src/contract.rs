@@ -66,11 +66,17 @@ pub fn differences(old: &Inspection, new: &Inspection) -> Vec<Difference> {
     let mut found = Found::default();
     let (before, after) = (&old.manifest, &new.manifest);
     if before.id != after.id {
-        let what = format!("it is called {} instead of {}: another plugin", after.id, before.id);
+        let what = format!(
+            "it is called {} instead of {}: another plugin",
+            after.id, before.id
+        );
         found.add(Step::Major, what);
     }
     if before.kind != after.kind {
-        let what = format!("it is a {} instead of a {}: another plugin", after.kind, before.kind);
+        let what = format!(
+            "it is a {} instead of a {}: another plugin",
+            after.kind, before.kind
+        );
         found.add(Step::Major, what);
     }
     let (asked_before, asked_after) = (before.asked(), after.asked());
@@ -79,7 +85,10 @@ pub fn differences(old: &Inspection, new: &Inspection) -> Vec<Difference> {
         found.add(Step::Minor, what);
     }
     for capability in asked_before.missing_in(&asked_after) {
-        found.add(Step::Patch, format!("does not ask for {capability} any more"));
+        found.add(
+            Step::Patch,
+            format!("does not ask for {capability} any more"),
+        );
     }
     for endpoint in &before.endpoints {
         if !after.endpoints.contains(endpoint) {
@@ -118,7 +127,8 @@ impl Found {
                 new.memory_max_bytes.map(mib),
             ),
         ] {
-            let shown = |value: Option<u64>| value.map_or("the kind's".to_owned(), |v| v.to_string());
+            let shown =
+                |value: Option<u64>| value.map_or("the kind's".to_owned(), |v| v.to_string());
             // Nothing asked is the most of all.
             let or_most = |value: Option<u64>| value.unwrap_or(u64::MAX);
             let what = format!("limits.{name} is {} instead of {}", shown(new), shown(old));
@@ -132,7 +142,14 @@ impl Found {
 
     /// What was valid must stay valid.
     fn schema(&mut self, at: &str, old: &Value, new: &Value) {
-        for keyword in ["type", "format", "pattern", "const", "writeOnly", "multipleOf"] {
+        for keyword in [
+            "type",
+            "format",
+            "pattern",
+            "const",
+            "writeOnly",
+            "multipleOf",
+        ] {
             self.keyword(at, keyword, &old[keyword], &new[keyword]);
         }
         for (keyword, is_least) in [
@@ -152,7 +169,10 @@ impl Found {
         self.keyword(at, "uniqueItems", &old["uniqueItems"], &new["uniqueItems"]);
         if old["default"] != new["default"] {
             let (old, new) = (shown(&old["default"]), shown(&new["default"]));
-            self.add(Step::Minor, format!("{at}: the default is {new} instead of {old}"));
+            self.add(
+                Step::Minor,
+                format!("{at}: the default is {new} instead of {old}"),
+            );
         }
         if old["properties"].is_object() || new["properties"].is_object() {
             self.properties(at, old, new);
@@ -189,7 +209,11 @@ impl Found {
         if a == b {
             return;
         }
-        let step = if is_narrower { Step::Major } else { Step::Minor };
+        let step = if is_narrower {
+            Step::Major
+        } else {
+            Step::Minor
+        };
         let (old, new) = (shown(old), shown(new));
         self.add(step, format!("{at}: {keyword} is {new} instead of {old}"));
     }
@@ -222,7 +246,10 @@ impl Found {
             let at = format!("{at}.{name}");
             match after.get(name) {
                 Some(next) => self.schema(&at, schema, next),
-                None => self.add(Step::Major, format!("{at} is gone: settings that have it are refused")),
+                None => self.add(
+                    Step::Major,
+                    format!("{at} is gone: settings that have it are refused"),
+                ),
             }
         }
         for (name, schema) in after {
@@ -263,7 +290,11 @@ mod tests {
             ("1.1.0", "1.0.9", None),
         ] {
             let version = |text: &str| Version::parse(text).expect(text);
-            assert_eq!(Step::taken(&version(old), &version(new)), step, "{old} {new}");
+            assert_eq!(
+                Step::taken(&version(old), &version(new)),
+                step,
+                "{old} {new}"
+            );
         }
     }
 
@@ -286,7 +317,11 @@ mod tests {
             }
             let mut found = Found::default();
             found.schema("settings", &old, &new);
-            found.0.into_iter().map(|d| (d.step, d.what)).collect::<Vec<_>>()
+            found
+                .0
+                .into_iter()
+                .map(|d| (d.step, d.what))
+                .collect::<Vec<_>>()
         };
         assert_eq!(changed(&|_| {}), []);
         assert_eq!(changed(&|p| p["url"]["title"] = json!("Address")), []);

@@ -40,7 +40,10 @@ pub fn pack(component: &[u8], manifest: &str) -> Result<Vec<u8>, Refusal> {
 
 fn copy(bytes: &[u8], is_component: bool, depth: usize, to: &mut Vec<u8>) -> Result<(), Refusal> {
     if depth > DEPTH_MAX || bytes.len() < PREAMBLE_BYTES {
-        return Err(malformed(0, "components are too deep in each other, or cut off"));
+        return Err(malformed(
+            0,
+            "components are too deep in each other, or cut off",
+        ));
     }
     to.extend_from_slice(&bytes[..PREAMBLE_BYTES]);
     let mut reader = BinaryReader::new(bytes, 0);

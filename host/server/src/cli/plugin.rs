@@ -7,9 +7,9 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::Server;
-use super::release::{self, ReleaseCommand};
 use super::client::{Client, segment};
 use super::output::{Output, Table, text};
+use super::release::{self, ReleaseCommand};
 
 #[derive(Subcommand)]
 pub(super) enum PluginCommand {
@@ -279,7 +279,10 @@ pub(super) async fn run(server: &Server, command: PluginCommand, output: Output)
                 ("name", name.map(Value::from)),
                 ("track", track.map(Value::from)),
                 ("interval_ms", interval_ms.map(Value::from)),
-                ("digest", pin.map(Value::from).or(unpin.then_some(Value::Null))),
+                (
+                    "digest",
+                    pin.map(Value::from).or(unpin.then_some(Value::Null)),
+                ),
                 ("grants", grant_all.then_some(Value::Null)),
                 ("enabled", enable.then_some(Value::Bool(true))),
             ];
@@ -294,7 +297,10 @@ pub(super) async fn run(server: &Server, command: PluginCommand, output: Output)
             let changed = client.patch(&path, &body).await?;
             warn_of_missing(&changed, output);
             output.show(&changed, |changed| {
-                format!("changed {installation}, which runs version {}", text(&changed["version"]))
+                format!(
+                    "changed {installation}, which runs version {}",
+                    text(&changed["version"])
+                )
             });
         }
         PluginCommand::Disable {

@@ -11,11 +11,9 @@ use super::output::{Output, Table, text};
 #[derive(Subcommand)]
 pub(super) enum ReleaseCommand {
     /// Publish a version on a track, or try it for some tenants or as a shadow.
-    #[command(
-        after_help = "Examples:\n  shoal plugin publish http-check\n  \
+    #[command(after_help = "Examples:\n  shoal plugin publish http-check\n  \
                       shoal plugin publish http-check --canary acme,globex\n  \
-                      shoal plugin publish mackerel-plan --shadow 100"
-    )]
+                      shoal plugin publish mackerel-plan --shadow 100")]
     Publish {
         #[command(flatten)]
         on: OnTrack,
@@ -49,7 +47,9 @@ pub(super) enum ReleaseCommand {
         on: OnTrack,
     },
     /// Go back to the version that was active before; settings become what they were.
-    #[command(after_help = "Example:\n  shoal plugin rollback http-check --reason 'reports wrong times'")]
+    #[command(
+        after_help = "Example:\n  shoal plugin rollback http-check --reason 'reports wrong times'"
+    )]
     Rollback {
         #[command(flatten)]
         on: OnTrack,
@@ -162,7 +162,9 @@ pub(super) async fn run(client: &Client, command: ReleaseCommand, output: Output
             let path = version_path(&plugin, &digest, "withdraw");
             let body = json!({ "force": force, "reason": reason });
             let done = client.post(&path, &body).await?;
-            output.show(&done, |done| format!("withdrew {plugin} {}", text(&done["version"])));
+            output.show(&done, |done| {
+                format!("withdrew {plugin} {}", text(&done["version"]))
+            });
         }
         ReleaseCommand::Versions { plugin } => versions(client, &plugin, output).await?,
         ReleaseCommand::Tracks { plugin } => {
@@ -212,7 +214,9 @@ pub(super) fn diff_text(diff: &Value) -> String {
     for (sign, list) in [("+", "added"), ("-", "removed"), (" ", "unchanged")] {
         for one in diff[list].as_array().into_iter().flatten() {
             let reasons = diff["reasons"].as_array().into_iter().flatten();
-            let reason = reasons.into_iter().find(|reason| reason["capability"] == *one);
+            let reason = reasons
+                .into_iter()
+                .find(|reason| reason["capability"] == *one);
             let reason = reason.map_or(String::new(), |it| format!("   {}", text(&it["reason"])));
             lines.push(format!("{sign} {}{reason}", text(one)));
         }
@@ -290,19 +294,27 @@ async fn versions(client: &Client, plugin: &str, output: Output) -> Result<()> {
 
 /// A track in one or two lines.
 fn track_text(track: &Value) -> String {
-    let version = |value: &Value| format!("{} ({})", text(&value["version"]), text(&value["digest"]));
+    let version =
+        |value: &Value| format!("{} ({})", text(&value["version"]), text(&value["digest"]));
     let active = match &track["active"] {
         Value::Null => "nothing".to_owned(),
         active => version(active),
     };
-    let mut shown = format!("{} {}: {active} is active", text(&track["plugin"]), text(&track["track"]));
+    let mut shown = format!(
+        "{} {}: {active} is active",
+        text(&track["plugin"]),
+        text(&track["track"])
+    );
     if let Some(before) = track["former"].get(0) {
         shown += &format!("; before it {}", version(before));
     }
     let candidate = &track["candidate"];
     if candidate.is_object() {
         let how = match candidate["mode"].as_str() {
-            Some("shadow") => format!("as a shadow, until {} answers were equal", candidate["needed"]),
+            Some("shadow") => format!(
+                "as a shadow, until {} answers were equal",
+                candidate["needed"]
+            ),
             _ => {
                 let tenants = candidate["tenants"].as_array().into_iter().flatten();
                 format!("for {}", tenants.map(text).collect::<Vec<_>>().join(", "))

@@ -176,7 +176,9 @@ async fn a_canary_runs_for_its_tenants_alone() {
             ..of(&second)
         };
         let too_early = app.plugins.publish(&canary, &me()).await;
-        assert!(reason(too_early.expect_err("nothing is active")).contains("publish a version first"));
+        assert!(
+            reason(too_early.expect_err("nothing is active")).contains("publish a version first")
+        );
         publish(&app, &first).await;
         for db in [&acme, &globex] {
             enable(db, "hello").await;
@@ -248,7 +250,10 @@ async fn a_version_that_would_break_a_tenant_is_refused_or_leaves_it_behind() {
         app.plugins.reload().await.expect("loaded");
         let refused = app.plugins.publish(&of(&strict), &me()).await;
         let why = reason(refused.expect_err("acme would break"));
-        assert!(why.contains("acme ins_") && why.contains("greeting"), "{why}");
+        assert!(
+            why.contains("acme ins_") && why.contains("greeting"),
+            "{why}"
+        );
         assert!(!why.contains("globex"), "{why}");
         let catalogue = app.plugins.catalogue().await.expect("read");
         let known = catalogue.found("echo", &strict).expect("known");
@@ -294,7 +299,9 @@ async fn going_back_finds_the_settings_that_were_there() {
             version_settings: kept,
         };
         let line = audit("installation.change");
-        let changed = acme.change_installation(&change, &line, hour(0).start()).await;
+        let changed = acme
+            .change_installation(&change, &line, hour(0).start())
+            .await;
         assert!(changed.expect("changed"));
         assert_eq!(runs(&app, &acme).await.1, "good morning");
         app.plugins.roll_back(&back(), &me()).await.expect("back");
@@ -317,7 +324,10 @@ async fn a_version_that_asks_for_more_waits_for_approval() {
         enable(&acme, "hello").await;
         for (approve, wanted) in [
             (Approve::Before, "is not approved"),
-            (Approve::Inherited, "asks for more than the active version was approved for: kv"),
+            (
+                Approve::Inherited,
+                "asks for more than the active version was approved for: kv",
+            ),
         ] {
             let publish = Publish {
                 approve,
@@ -332,7 +342,10 @@ async fn a_version_that_asks_for_more_waits_for_approval() {
             approve: Approve::Inherited,
             ..of(&same)
         };
-        app.plugins.publish(&inherited, &me()).await.expect("no more");
+        app.plugins
+            .publish(&inherited, &me())
+            .await
+            .expect("no more");
         assert_eq!(runs(&app, &acme).await.0, "0.2.0");
     })
     .await;
@@ -398,7 +411,10 @@ async fn what_is_beyond_the_ceiling_is_not_granted_by_anybody() {
                 Ok(_) => assert!(may_run, "{pattern}"),
                 Err(why) => {
                     assert!(!may_run, "{pattern}: {why}");
-                    assert!(why.contains("beyond the ceiling of this deployment"), "{why}");
+                    assert!(
+                        why.contains("beyond the ceiling of this deployment"),
+                        "{why}"
+                    );
                 }
             }
         }
