@@ -1,4 +1,4 @@
-//! Everything a developer runs: `cargo xtask test`, `demo`, `bench`, `ci`, `new-plugin`, `plugins`, `postgres`.
+//! Everything a developer runs: `cargo xtask test`, `demo`, `bench`, `hostile`, `ci`, `new-plugin`, `plugins`, `postgres`.
 //!
 //! One module a command, in the order in which they build on each other: [`report`] prints, [`command`]
 //! runs other programs, [`toolchain`], [`plugins`], [`postgres`] and [`python`] prepare, and the rest is what
@@ -13,6 +13,7 @@ mod bench;
 mod ci;
 mod command;
 mod demo;
+mod hostile;
 mod interrupt;
 mod new_plugin;
 mod plugins;
@@ -41,6 +42,8 @@ Commands:
                                  plugins, doc, separated by commas. ARGS go to the test runner.
   ci                             Formatting, lints, all tests, licences and advisories.
   bench NAME                     Measure; NAME: ingest or plugin-call. Figures are the last lines, as JSON.
+  hostile [DIR] [--release]      Run every hostile case, or every .wasm and .wat of a folder, each in a process of its
+                                 own; fails when one crashes, hangs or keeps memory.
   new-plugin NAME [--from DIR]   Copy a first-party plugin to begin one of your own.
   plugins                        Build the plugins and the tests' guests.
   postgres                       Start a private PostgreSQL, print its address, stop it on Ctrl-C.
@@ -68,6 +71,7 @@ fn run(arguments: &[String]) -> Result<()> {
         "test" => test::run(&test::Options::parse(rest)?),
         "ci" => no_more(rest).and_then(|()| ci::run()),
         "bench" => bench::run(rest),
+        "hostile" => hostile::run(rest),
         "new-plugin" => new_plugin::run(rest),
         "plugins" => no_more(rest).and_then(|()| plugins::build()),
         "postgres" => no_more(rest).and_then(|()| postgres::serve()),

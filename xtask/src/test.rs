@@ -145,7 +145,7 @@ fn host_tests(options: &Options, prepared: &Prepared) -> Command {
         command.env("NEXTEST_TEST_THREADS", at_once.to_string());
     } else {
         report::line("    (cargo-nextest is not installed; cargo test takes longer)");
-        command.args(["test", "--no-fail-fast", "--lib", "--bins", "--tests"]);
+        command.args(["test", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"]);
     }
     command.args(packages(options));
     if !options.passed_on.is_empty() {

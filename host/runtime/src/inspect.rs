@@ -8,11 +8,18 @@ use shoal_model::Digest;
 use shoal_model::grant::{CapabilityKind, Kind};
 use wasmparser::{Encoding, Parser, Payload, Validator};
 
+use crate::call::cut;
 use crate::manifest::{InvalidManifest, MANIFEST_MAX_BYTES, Manifest, SECTION};
+use crate::optional::is_optional;
 use crate::refusal::Refusal;
 
 /// Largest component: interpreters with their libraries take 12 MiB.
 pub const COMPONENT_MAX_BYTES: usize = 16 << 20;
+
+/// Longest name of an import or export; the longest of WASI has 40.
+const NAME_MAX_BYTES: usize = 300;
+/// Longest reason why a file is not valid.
+const REASON_MAX_BYTES: usize = 1000;
 
 /// What a component says of itself.
 #[derive(Clone, Debug)]
@@ -93,7 +100,7 @@ pub(crate) fn check_encoding(bytes: &[u8]) -> Result<(), Refusal> {
 fn malformed(error: &wasmparser::BinaryReaderError) -> Refusal {
     Refusal::Malformed {
         offset: error.offset() as u64,
-        reason: error.message().to_owned(),
+        reason: cut(error.message().to_owned(), REASON_MAX_BYTES),
     }
 }
 
@@ -118,13 +125,13 @@ fn read(bytes: &[u8]) -> Result<Parts, Refusal> {
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
                     let import = import.map_err(|e| malformed(&e))?;
-                    parts.imports.push(import.name.name.to_owned());
+                    parts.imports.push(name(import.name.name));
                 }
             }
             Payload::ComponentExportSection(section) if depth == 1 => {
                 for export in section {
                     let export = export.map_err(|e| malformed(&e))?;
-                    parts.exports.push(export.name.name.to_owned());
+                    parts.exports.push(name(export.name.name));
                 }
             }
             Payload::CustomSection(section) if section.name() == SECTION => {
@@ -134,6 +141,11 @@ fn read(bytes: &[u8]) -> Result<Parts, Refusal> {
         }
     }
     Ok(parts)
+}
+
+/// A name as it is compared and shown; what is longer than any of ours is none of ours.
+fn name(name: &str) -> String {
+    cut(name.to_owned(), NAME_MAX_BYTES)
 }
 
 impl Parts {
@@ -175,7 +187,7 @@ fn check_exports(exports: &[String], kind: Kind) -> Result<(), Refusal> {
             });
         }
         found |= interface == kind.as_str();
-        if interface != kind.as_str() {
+        if interface != kind.as_str() && !is_optional(interface) {
             return Err(wrong_export(exports, kind));
         }
     }

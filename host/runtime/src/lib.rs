@@ -31,6 +31,7 @@ mod log;
 mod manifest;
 mod memory;
 mod meter;
+mod optional;
 mod pack;
 mod plugin;
 mod receiver;

@@ -7,22 +7,24 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use shoal_model::Digest;
-use shoal_model::grant::{Capability, Destination, Grants, Kind};
+use shoal_model::grant::{Capability, Grants, Kind};
 use shoal_model::limit::CallLimits;
 use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 
-use crate::call::CallError;
+use crate::call::{CallError, CallReport};
 use crate::egress::Network;
-use crate::egress::allow::{AllowList, BadDestination};
+use crate::egress::allow::{BadDestination, Permits};
 use crate::engine::Determinism;
+use crate::failure::busy;
 use crate::inspect::{Inspection, capability_of, inspect};
 use crate::install::{InstallOptions, World};
 use crate::installed::{Installed, InstalledParts};
 use crate::link::{Linked, Shape, reason};
 use crate::manifest::Manifest;
+use crate::optional::{nothing, refusal};
 use crate::refusal::Refusal;
-use crate::run;
+use crate::run::{Live, Work};
 use crate::runtime::{Inner, determinism};
 use crate::settings::{InvalidSettings, Settings};
 use crate::state::{FixedWorld, Monotonic, Parts};
@@ -157,8 +159,7 @@ impl Plugin {
             runtime: Arc::clone(&self.runtime),
             world,
             linked,
-            http_allow: http_allow(&grants, &settings)?,
-            net_allow: net_allow(&grants, &settings)?,
+            allow: Arc::new(self.permits(&grants, &settings)?),
             grants,
             settings,
             gate: Semaphore::new((slots.total() / INSTALLATION_SHARE).max(1)),
@@ -182,6 +183,12 @@ impl Plugin {
             }
         }
         Ok(())
+    }
+
+    fn permits(&self, grants: &Grants, settings: &Settings) -> Result<Permits, InstallError> {
+        let manifest = self.manifest();
+        Permits::new(manifest.id.as_str(), &manifest.asked(), grants, settings)
+            .map_err(|BadDestination { what, reason }| InstallError::Destination { what, reason })
     }
 
     fn linked(&self, grants: &Grants) -> Result<Linked, InstallError> {
@@ -238,32 +245,43 @@ impl Plugin {
 
     /// Instantiates it once with nothing open: checks the types of its functions and its start-up code.
     async fn start_once(&self) -> Result<(), Refusal> {
-        let kind = self.kind();
+        let (started, _) = self.alone(&self.closed_link(), nothing()).await;
+        started.map_err(|failed| refusal(self.kind(), failed))?;
+        self.start_rules_once().await
+    }
+
+    /// It with all that it asks for linked, as if granted; what is behind it is another question.
+    pub(crate) fn closed_link(&self) -> Linked {
         let shape = Shape::of(&self.manifest().asked());
         let linked = self.linked.lock().get(&shape).cloned();
-        let linked = linked.expect("compile linked everything that is asked for");
+        linked.expect("compile linked everything that is asked for")
+    }
+
+    /// Runs one call for nobody: in an instance of its own, with nothing open.
+    pub(crate) async fn alone<T>(
+        &self,
+        linked: &Linked,
+        work: Work<T>,
+    ) -> (Result<T, CallError>, CallReport) {
+        let machine = self.runtime.machine(self.kind());
+        let patience = self.runtime.options.admission_wait;
+        let slot = match machine.slots.admit(patience).await {
+            Ok(slot) => slot,
+            Err(none) => return (Err(busy(none)), CallReport::default()),
+        };
+        let is_exact = determinism(self.kind()) == Determinism::Exact;
         let parts = Parts {
             limits: self.limits,
             network: Arc::clone(&self.runtime.network),
-            http_allow: Arc::default(),
-            net_allow: Arc::default(),
-            fixed: (determinism(kind) == Determinism::Exact).then_some(FixedWorld {
+            allow: Arc::default(),
+            fixed: is_exact.then_some(FixedWorld {
                 now_unix_ms: 0,
                 seed: [0; 32],
                 monotonic: Monotonic::Stands,
             }),
         };
-        run::start_once(
-            self.runtime.machine(kind),
-            &linked,
-            parts,
-            &self.runtime.options,
-        )
-        .await
-        .map_err(|failed| match failed {
-            CallError::WrongTypes(reason) => Refusal::Incompatible { kind, reason },
-            error => Refusal::CannotStart(error.to_string()),
-        })
+        let mut live = Live::new(machine, slot, parts);
+        live.call(linked, None, self.limits.wall, work).await
     }
 }
 
@@ -295,28 +313,4 @@ fn incompatible(kind: Kind, error: &wasmtime::Error) -> Refusal {
         kind,
         reason: reason(error),
     }
-}
-
-fn http_allow(grants: &Grants, settings: &Settings) -> Result<Arc<AllowList>, InstallError> {
-    allow(grants, settings, |capability| match capability {
-        Capability::Http { to, .. } => Some(to),
-        _ => None,
-    })
-}
-
-fn net_allow(grants: &Grants, settings: &Settings) -> Result<Arc<AllowList>, InstallError> {
-    allow(grants, settings, |capability| match capability {
-        Capability::Net { to, .. } => Some(to),
-        _ => None,
-    })
-}
-
-fn allow(
-    grants: &Grants,
-    settings: &Settings,
-    pick: impl Fn(&Capability) -> Option<&Destination>,
-) -> Result<Arc<AllowList>, InstallError> {
-    AllowList::new(grants, settings, pick)
-        .map(Arc::new)
-        .map_err(|BadDestination { what, reason }| InstallError::Destination { what, reason })
 }

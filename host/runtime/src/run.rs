@@ -15,7 +15,7 @@ use crate::call::{CallError, CallReport, LimitExceeded, LimitKind};
 use crate::failure;
 use crate::link::{Guest, Linked};
 use crate::receiver::Ingest;
-use crate::runtime::{Machine, RuntimeOptions};
+use crate::runtime::Machine;
 use crate::state::{Parts, State};
 
 /// An instance and the slot that it holds.
@@ -105,6 +105,7 @@ impl Live {
     fn report(&self) -> CallReport {
         let state = self.store.data();
         let (log, log_dropped_bytes) = state.log().take();
+        let traffic = state.contacts().take();
         let fuel = self.store.get_fuel().ok().map(|left| {
             let given = state.limits.fuel.unwrap_or(u64::MAX);
             given.saturating_sub(left)
@@ -114,30 +115,11 @@ impl Live {
             fuel,
             log,
             log_dropped_bytes,
-            contacted: state.contacts().take(),
+            requests: traffic.requests,
+            bytes_out: traffic.bytes_out,
+            contacted: traffic.contacted,
+            refused: traffic.refused,
             ..CallReport::default()
         }
     }
-}
-
-/// Instantiates a component once and throws the instance away.
-pub(crate) async fn start_once(
-    machine: &Machine,
-    linked: &Linked,
-    parts: Parts,
-    options: &RuntimeOptions,
-) -> Result<(), CallError> {
-    let slot = machine.slots.admit(options.admission_wait).await;
-    let slot = slot.map_err(failure::busy)?;
-    let time = parts.limits.wall;
-    let mut live = Live::new(machine, slot, parts);
-    let (outcome, _) = live
-        .call(
-            linked,
-            None,
-            time,
-            Box::new(|_, _| Box::pin(async { Ok(()) })),
-        )
-        .await;
-    outcome
 }

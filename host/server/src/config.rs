@@ -24,6 +24,8 @@ pub struct Config {
     pub otlp_grpc: SocketAddr,
     /// Networks (CIDR) that plugins may reach although they are private.
     pub allow_private: Vec<String>,
+    /// Resolvers that plugins' DNS queries are put to; empty for the system's.
+    pub resolvers: Vec<SocketAddr>,
     /// How far the server's clock is ahead of the system's; zero but in rehearsals.
     pub clock_ahead: Duration,
     /// In which currency statements are.
@@ -115,6 +117,9 @@ pub struct NetworkSection {
     /// Networks (CIDR) that plugins may reach although they are private.
     #[serde(default)]
     pub allow_private: Vec<String>,
+    /// Resolvers that plugins' DNS queries are put to, such as `9.9.9.9:53`.
+    #[serde(default)]
+    pub resolvers: Vec<SocketAddr>,
 }
 
 impl File {
@@ -212,6 +217,7 @@ impl Config {
                 .or(file.listen.otlp_grpc)
                 .unwrap_or(local(4317)),
             allow_private,
+            resolvers: file.network.resolvers,
             clock_ahead: Duration::from_secs(flags.clock_ahead_seconds.unwrap_or(0)),
             currency: Currency {
                 code: file.billing.currency.unwrap_or_else(|| "JPY".to_owned()),
@@ -231,7 +237,7 @@ mod tests {
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file: File = toml::from_str(
-            "data = \"/var/lib/shoal\"\n[listen]\nhttp = \"0.0.0.0:80\"\n[network]\nallow_private = [\"10.0.0.0/8\"]",
+            "data = \"/var/lib/shoal\"\n[listen]\nhttp = \"0.0.0.0:80\"\n[network]\nallow_private = [\"10.0.0.0/8\"]\nresolvers = [\"9.9.9.9:53\"]",
         )
         .expect("a good file");
         let flags = Overrides {
@@ -243,6 +249,7 @@ mod tests {
         assert_eq!(config.http.port(), 0);
         assert_eq!(config.otlp_grpc.port(), 4317);
         assert_eq!(config.allow_private, ["10.0.0.0/8"]);
+        assert_eq!(config.resolvers, [SocketAddr::from(([9, 9, 9, 9], 53))]);
     }
 
     #[test]

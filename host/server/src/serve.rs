@@ -269,6 +269,7 @@ fn plugins(config: &Config, db: &Db, clock: &Clock) -> Result<PluginRegistry> {
         .collect::<Result<_, _>>()?;
     let runtime = Runtime::new(RuntimeOptions {
         allow_private,
+        resolvers: config.resolvers.clone(),
         ..RuntimeOptions::default()
     })?;
     Ok(PluginRegistry::new(RegistryParts {

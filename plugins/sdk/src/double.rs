@@ -3,22 +3,23 @@
 //! State is per thread, as tests are; making a [`FakeHost`] resets it and dropping it removes the answers.
 //! A function without an answer behaves like a capability that was not granted.
 
+pub(crate) mod net;
+
+pub use net::FakePeer;
+
 use std::cell::RefCell;
-use std::time::Duration;
 
 use crate::http::{HttpError, Request, Response};
 use crate::ingest::{Committed, IngestError, Metrics};
 use crate::log::Level;
-use crate::net::{NetError, PeerCertificate};
 
 type Http = Box<dyn FnMut(&Request) -> Result<Response, HttpError>>;
-type Certificate = Box<dyn FnMut(&str, u16) -> Result<PeerCertificate, NetError>>;
 type Ingest = Box<dyn FnMut(&Metrics) -> Result<Committed, IngestError>>;
 
 #[derive(Default)]
 struct State {
     http: Option<Http>,
-    certificate: Option<Certificate>,
+    now_unix_ms: Option<i64>,
     ingest: Option<Ingest>,
     requests: Vec<Request>,
     batches: Vec<Metrics>,
@@ -50,6 +51,7 @@ impl FakeHost {
         reason = "making one resets the thread's state"
     )]
     pub fn new() -> FakeHost {
+        net::reset();
         STATE.set(State::default());
         FakeHost(())
     }
@@ -63,12 +65,9 @@ impl FakeHost {
         self
     }
 
-    /// Answers [`crate::net::tls_certificate`] for a host and port.
-    pub fn certificate(
-        self,
-        answer: impl FnMut(&str, u16) -> Result<PeerCertificate, NetError> + 'static,
-    ) -> FakeHost {
-        STATE.with_borrow_mut(|state| state.certificate = Some(Box::new(answer)));
+    /// Stops the clock of [`crate::clock`] at a time, milliseconds since the Unix epoch.
+    pub fn at_unix_ms(self, now: i64) -> FakeHost {
+        STATE.with_borrow_mut(|state| state.now_unix_ms = Some(now));
         self
     }
 
@@ -99,6 +98,7 @@ impl FakeHost {
 
 impl Drop for FakeHost {
     fn drop(&mut self) {
+        net::reset();
         STATE.set(State::default());
     }
 }
@@ -115,18 +115,8 @@ pub(crate) fn send(request: &Request) -> Result<Response, HttpError> {
     response
 }
 
-pub(crate) fn tls_certificate(
-    host: &str,
-    port: u16,
-    _: Duration,
-) -> Result<PeerCertificate, NetError> {
-    let denied = || NetError::Denied("the fake host has no certificate".to_owned());
-    let mut answer = STATE
-        .with_borrow_mut(|state| state.certificate.take())
-        .ok_or_else(denied)?;
-    let certificate = answer(host, port);
-    STATE.with_borrow_mut(|state| state.certificate = Some(answer));
-    certificate
+pub(crate) fn now_unix_ms() -> Option<i64> {
+    STATE.with_borrow(|state| state.now_unix_ms)
 }
 
 pub(crate) fn write_metrics(batch: &Metrics) -> Result<Committed, IngestError> {

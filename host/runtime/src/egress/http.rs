@@ -15,17 +15,16 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::egress::allow::AllowList;
-use crate::egress::connect::ConnectError;
+use crate::egress::allow::Act;
+use crate::egress::connect::{ConnectError, Stream};
+use crate::egress::gate::Gate;
 use crate::egress::target::Target;
-use crate::egress::{Contacts, HANDSHAKE_MAX, Network, tls};
-use crate::log::CallLog;
+use crate::egress::{Contacts, HANDSHAKE_MAX, tls};
 
 /// Longest wait for the first byte of an answer; the call's own time ends it sooner.
 const FIRST_BYTE_MAX: Duration = Duration::from_secs(30);
@@ -43,21 +42,10 @@ const CHUNK_MAX_BYTES: usize = 64 << 10;
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("shoal/", env!("CARGO_PKG_VERSION")));
 
-/// What one instance may send. Its parts are shared with the call's report.
-#[derive(Clone)]
-pub(crate) struct HttpGate {
-    pub(crate) network: Arc<Network>,
-    pub(crate) allow: Arc<AllowList>,
-    pub(crate) contacts: Contacts,
-    pub(crate) log: CallLog,
-    pub(crate) requests_max: u32,
-    pub(crate) body_max_bytes: u64,
-}
-
 type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Result<(Response<WasiBody>, Driver), Error>;
 
-impl WasiHttpHooks for HttpGate {
+impl WasiHttpHooks for Gate {
     fn is_supported_scheme(&mut self, scheme: &Scheme) -> bool {
         *scheme == Scheme::HTTPS || *scheme == Scheme::HTTP
     }
@@ -74,13 +62,7 @@ impl WasiHttpHooks for HttpGate {
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let gate = self.clone();
         Box::new(async move {
-            if !gate.contacts.may_ask(gate.requests_max) {
-                gate.log.remark(format!(
-                    "the request was refused: {} are the most that one call may make",
-                    gate.requests_max
-                ));
-                return Err(Error::ConnectionLimitReached);
-            }
+            gate.may_ask().map_err(|_| Error::ConnectionLimitReached)?;
             gate.send(request, options.unwrap_or_default()).await
         })
     }
@@ -103,10 +85,7 @@ impl WasiHttpHooks for HttpGate {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-impl HttpGate {
+impl Gate {
     async fn send(&self, request: Request<WasiBody>, options: RequestOptions) -> Sent {
         let target = Target::of_uri(request.uri()).map_err(|why| {
             self.log
@@ -116,6 +95,8 @@ impl HttpGate {
         if request.method() == Method::CONNECT {
             return Err(Error::HttpRequestMethodInvalid);
         }
+        self.check(Act::Http(request.method()), &target)
+            .map_err(|_| Error::HttpRequestDenied)?;
         let is_tls = request.uri().scheme() == Some(&Scheme::HTTPS);
         let opening = self.open(&target, is_tls);
         let stream = match options.connect_timeout {
@@ -129,9 +110,7 @@ impl HttpGate {
 
     /// Connects, with TLS if it is wanted.
     async fn open(&self, target: &Target, is_tls: bool) -> Result<Box<dyn Stream>, Error> {
-        if let Some(script) = &self.network.script
-            && self.allow.allows(target)
-        {
+        if let Some(script) = &self.network.script {
             let played = script.open(target, is_tls).map_err(|e| {
                 self.log.remark(e.to_string());
                 http_error(e)
@@ -141,13 +120,12 @@ impl HttpGate {
                 return Ok(Box::new(peer));
             }
         }
-        let connected = if self.allow.allows(target) {
-            self.network.connect(target).await
-        } else {
-            Err(ConnectError::NotGranted(target.clone()))
-        };
+        let connected = self.network.connect(target).await;
         let stream = connected.map_err(|e| {
-            self.log.remark(e.to_string());
+            match &e {
+                ConnectError::AddressRefused { .. } => drop(self.refuse(&e)),
+                error => self.log.remark(error.to_string()),
+            }
             http_error(e)
         })?;
         self.contacts.contacted(target);
@@ -228,6 +206,7 @@ impl HttpGate {
             .filter(|uri| uri.authority().is_none())
             .ok_or(Error::HttpRequestUriInvalid)?;
         head.headers.entry(header::USER_AGENT).or_insert(USER_AGENT);
+        self.contacts.sent(head_bytes(&head));
         let max_bytes = self.body_max_bytes;
         Ok(Request::from_parts(
             head,
@@ -235,6 +214,7 @@ impl HttpGate {
                 body,
                 max_bytes,
                 left: max_bytes,
+                contacts: self.contacts.clone(),
             },
         ))
     }
@@ -266,7 +246,6 @@ impl HttpGate {
 
 fn http_error(error: ConnectError) -> Error {
     match error {
-        ConnectError::NotGranted(_) => Error::HttpRequestDenied,
         ConnectError::AddressRefused { .. } => Error::DestinationIpProhibited,
         ConnectError::NotFound(_) => Error::DestinationNotFound,
         ConnectError::ResolveTimedOut(_) => Error::DnsTimeout,
@@ -285,11 +264,21 @@ fn tls_error(error: &std::io::Error) -> Error {
     }
 }
 
-/// A request's body that ends in an error when it grows too large.
+/// About what a request's head takes on the wire.
+fn head_bytes(head: &http::request::Parts) -> usize {
+    const LINE_BYTES: usize = " HTTP/1.1\r\n\r\n".len();
+    let headers = head.headers.iter();
+    let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    let path = head.uri.path_and_query().map_or(1, |path| path.as_str().len());
+    head.method.as_str().len() + path + LINE_BYTES + headers.sum::<usize>()
+}
+
+/// A request's body that is counted, and ends in an error when it grows too large.
 struct Bounded {
     body: WasiBody,
     max_bytes: u64,
     left: u64,
+    contacts: Contacts,
 }
 
 impl Body for Bounded {
@@ -301,11 +290,13 @@ impl Body for Bounded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && !take(&mut self.left, frame)
-        {
-            let max = self.max_bytes;
-            return Poll::Ready(Some(Err(Error::HttpRequestBodySize(Some(max)))));
+        if let Some(Ok(frame)) = &frame {
+            if !take(&mut self.left, frame) {
+                let max = self.max_bytes;
+                return Poll::Ready(Some(Err(Error::HttpRequestBodySize(Some(max)))));
+            }
+            let data = frame.data_ref();
+            self.contacts.sent(data.map_or(0, Bytes::len));
         }
         Poll::Ready(frame)
     }

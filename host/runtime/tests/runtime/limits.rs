@@ -6,20 +6,6 @@ use shoal_runtime::{CallError, LimitKind, LogSource, RuntimeOptions};
 
 use crate::support::*;
 
-/// `run` of a check that does something and then says that all is well.
-fn well_after(doing: &str) -> String {
-    format!(
-        r#"
-        (func (export "shoal:plugin/check@0.1.0#run")
-          (param i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32) (result i32)
-          {doing}
-          (i32.store (i32.const 1036) (i32.const 512))
-          (i32.store (i32.const 1040) (i32.const 11))
-          (i32.const 1024))
-        "#
-    )
-}
-
 fn limit(error: &CallError) -> LimitKind {
     match error {
         CallError::Limit(limit) => limit.which,
