@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use shoal_runtime::{Plugin, PublisherKey, SignatureState, verify};
+use shoal_runtime::{Plugin, PublicKey, PublisherKey, SignatureState, verify};
 
 use super::registry::{NotRunnable, PluginRegistry};
 use crate::db::plugins::VersionRow;
@@ -95,7 +95,10 @@ impl PluginRegistry {
     /// Why it is refused.
     pub async fn prepare(&self, bytes: Vec<u8>) -> Result<Prepared, NotRunnable> {
         let refused = |reason: String| NotRunnable::Reason(reason);
-        let (state, bytes) = self.signature(bytes).await?;
+        let trusted = self.trusted().await?;
+        // Who trusts nobody yet need not be told of each version that nobody vouches for.
+        let has_publishers = !trusted.is_empty();
+        let (state, bytes) = blocking(move || (verify(&bytes, &trusted), bytes)).await;
         let warning = self.signatures.judge(&state).map_err(refused)?;
         let loaded = self.runtime.load(bytes).await;
         let plugin = loaded.map_err(|refusal| refused(refusal.to_string()))?;
@@ -123,7 +126,10 @@ impl PluginRegistry {
             approved_hash: None,
             approval: None,
         };
-        Ok(Prepared { version, warning })
+        Ok(Prepared {
+            version,
+            warning: warning.filter(|_| has_publishers),
+        })
     }
 
     /// Why a stored version may not be approved: the policy may have changed since it was added.
@@ -137,10 +143,10 @@ impl PluginRegistry {
         )))
     }
 
-    async fn signature(&self, bytes: Vec<u8>) -> Result<(SignatureState, Vec<u8>), NotRunnable> {
+    async fn trusted(&self) -> Result<Vec<PublisherKey>, NotRunnable> {
         let mut trusted = Vec::new();
         for row in self.db.system().publishers().await? {
-            match row.key.parse::<shoal_runtime::PublicKey>() {
+            match row.key.parse::<PublicKey>() {
                 Ok(key) => trusted.push(PublisherKey {
                     publisher: row.name,
                     key: key.0,
@@ -150,6 +156,6 @@ impl PluginRegistry {
                 }
             }
         }
-        Ok(blocking(move || (verify(&bytes, &trusted), bytes)).await)
+        Ok(trusted)
     }
 }

@@ -257,6 +257,12 @@ pub(super) fn audit(
     }
 }
 
+/// Says in a line what is approved.
+pub(super) fn note_approved(audit: &mut Audit, approved: &Grants) {
+    let approved = approved.0.iter().map(ToString::to_string);
+    audit.detail["approved"] = approved.collect::<Vec<_>>().into();
+}
+
 pub(super) fn is_tried(catalogue: &Catalogue, plugin: &str, track: &str, digest: &str) -> bool {
     catalogue
         .track(plugin, track)
