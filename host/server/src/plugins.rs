@@ -22,4 +22,4 @@ pub use permission::{Missing, Side};
 pub use prepare::{Prepared, SignaturePolicy};
 pub use registry::{NotRunnable, PluginRegistry, Policy, RegistryParts, secret_place};
 pub use snapshot::{Running, Shadow, Snapshot};
-pub use wishes::Wish;
+pub use wishes::{Stored, Wish};

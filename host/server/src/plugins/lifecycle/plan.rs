@@ -204,10 +204,10 @@ pub(super) fn withdrawals(
         if is_tried {
             track.set_candidate(None);
         }
-        if is_active || is_tried {
-            if let Plan::Write(release) = write("withdraw", track, known, by) {
-                releases.push(*release);
-            }
+        if (is_active || is_tried)
+            && let Plan::Write(release) = write("withdraw", track, known, by)
+        {
+            releases.push(*release);
         }
     }
     Ok(releases)
