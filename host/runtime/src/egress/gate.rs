@@ -3,10 +3,10 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use crate::egress::allow::{Act, Permits};
-use crate::egress::target::Target;
-use crate::egress::contacts::{Contacts, Open};
 use crate::egress::Network;
+use crate::egress::allow::{Act, Permits};
+use crate::egress::contacts::{Contacts, Open};
+use crate::egress::target::Target;
 use crate::log::CallLog;
 
 /// What one instance may do. Its parts are shared with the call's report.

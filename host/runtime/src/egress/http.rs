@@ -276,7 +276,10 @@ fn head_bytes(head: &http::request::Parts) -> usize {
     const LINE_BYTES: usize = " HTTP/1.1\r\n\r\n".len();
     let headers = head.headers.iter();
     let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
-    let path = head.uri.path_and_query().map_or(1, |path| path.as_str().len());
+    let path = head
+        .uri
+        .path_and_query()
+        .map_or(1, |path| path.as_str().len());
     head.method.as_str().len() + path + LINE_BYTES + headers.sum::<usize>()
 }
 

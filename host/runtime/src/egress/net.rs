@@ -1,5 +1,6 @@
 //! `shoal:plugin/net`: connections and facts of the network, behind the gate.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use shoal_model::grant::NetOperation;
@@ -13,7 +14,6 @@ use crate::egress::connect::{ConnectError, Stream};
 use crate::egress::connection::{Connection, broken};
 use crate::egress::gate::{Gate, TooMany};
 use crate::egress::target::{Host, Target};
-use crate::meter::Metered;
 use crate::state::State;
 
 /// Longest time for one operation; part of the contract.
@@ -180,8 +180,13 @@ pub(crate) fn net_error(error: ConnectError) -> NetError {
 
 impl State {
     /// Does something at the gate without counting it as the guest's time.
-    fn at_the_gate<F: Future>(&self, operation: impl FnOnce(Gate) -> F) -> Metered<F> {
-        self.meter.uncounted(operation(self.gate.clone()))
+    fn at_the_gate<F: Future, O: FnOnce(Gate) -> F>(
+        &self,
+        operation: O,
+    ) -> impl Future<Output = F::Output> + use<F, O> {
+        let meter = Arc::clone(&self.meter);
+        let doing = operation(self.gate.clone());
+        async move { meter.uncounted(doing).await }
     }
 
     async fn connect(
@@ -190,9 +195,7 @@ impl State {
         (host, port, timeout_ms): (String, u16, u32),
     ) -> wasmtime::Result<Result<Resource<Connection>, NetError>> {
         let connected = self
-            .at_the_gate(
-                async move |gate| gate.connect(operation, &host, port, timeout_ms).await,
-            )
+            .at_the_gate(async move |gate| gate.connect(operation, &host, port, timeout_ms).await)
             .await;
         Ok(match connected {
             Ok(connection) => Ok(self.table.push(connection)?),
