@@ -148,7 +148,7 @@ impl Network {
     }
 }
 
-fn of_wit(record_type: RecordType) -> rr::RecordType {
+pub(crate) fn of_wit(record_type: RecordType) -> rr::RecordType {
     match record_type {
         RecordType::A => rr::RecordType::A,
         RecordType::Aaaa => rr::RecordType::AAAA,
