@@ -100,6 +100,9 @@ fn table(ids: &Ids) -> Vec<Row> {
         Row::new(POST, "/api/v1/tenants/{}/keys", &["acme"]).body(json!({ "role": "read" })),
         Row::new(Method::DELETE, "/api/v1/tenants/{}/keys/{}", &["acme", &ids.key]),
 
+        Row::new(GET, "/api/v1/tenants/{}/plugin-limits", &["acme"]),
+        Row::new(Method::PUT, "/api/v1/tenants/{}/plugin-limits", &["acme"]).body(json!({ "weight": 9 })),
+
         Row::new(GET, "/api/v1/plugins", &[]),
         Row::new(POST, "/api/v1/plugins", &[]).body(json!("no component")),
         Row::new(POST, "/api/v1/plugins/{}/versions/{}/approve", &["http-check", &ids.digest]).body(json!({})),

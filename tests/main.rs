@@ -11,6 +11,9 @@
 mod author;
 mod bad_input;
 mod cli;
+mod compile;
+mod crash;
+mod docs;
 mod hostile;
 mod hot_change;
 mod isolation;

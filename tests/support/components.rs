@@ -31,7 +31,7 @@ pub(crate) fn component(package: &str) -> Vec<u8> {
 }
 
 /// The top folder of the repository; this package lies two folders below.
-fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = package.ancestors().nth(2);
     root.expect("the package lies in host/server").to_owned()

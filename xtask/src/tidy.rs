@@ -81,7 +81,8 @@ fn imports_point_down() {
         ("shoal-model", &[][..]),
         ("shoal-promql", &["shoal-model"]),
         ("shoal-store", &["shoal-model"]),
-        ("shoal-runtime", &["shoal-model"]),
+        ("shoal-artifact", &[]),
+        ("shoal-runtime", &["shoal-artifact", "shoal-model"]),
         (
             "shoal-server",
             &[

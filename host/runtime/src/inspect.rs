@@ -9,12 +9,14 @@ use shoal_model::grant::{CapabilityKind, Kind};
 use wasmparser::{Encoding, Parser, Payload, Validator};
 
 use crate::call::cut;
-use crate::manifest::{InvalidManifest, MANIFEST_MAX_BYTES, Manifest, SECTION};
+use crate::manifest::{InvalidManifest, LimitClass, MANIFEST_MAX_BYTES, Manifest, SECTION};
 use crate::optional::is_optional;
 use crate::refusal::Refusal;
 
-/// Largest component: interpreters with their libraries take 12 MiB.
+/// Largest component, unless it asks for the class `large`: compiled languages take some 100 kB.
 pub const COMPONENT_MAX_BYTES: usize = 16 << 20;
+/// Largest component of the class `large`: Python with its libraries takes 18 to 40 MB.
+pub const LARGE_COMPONENT_MAX_BYTES: usize = 64 << 20;
 
 /// Custom sections that are listed; tools make about twenty.
 const CUSTOM_SECTIONS_MAX: usize = 100;
@@ -49,14 +51,12 @@ pub struct Inspection {
 /// # Errors
 /// Why the file is not accepted.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
-    if bytes.len() > COMPONENT_MAX_BYTES {
-        return Err(Refusal::TooLarge {
-            size_bytes: bytes.len() as u64,
-            max_bytes: COMPONENT_MAX_BYTES as u64,
-        });
-    }
+    check_size(bytes, LARGE_COMPONENT_MAX_BYTES)?;
     check_encoding(bytes)?;
     let parts = read(bytes)?;
+    if bytes.len() > COMPONENT_MAX_BYTES && parts.manifest()?.limits.class == LimitClass::Standard {
+        check_size(bytes, COMPONENT_MAX_BYTES)?;
+    }
     Validator::new()
         .validate_all(bytes)
         .map_err(|e| malformed(&e))?;
@@ -74,6 +74,16 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
         exports: parts.exports,
         size_bytes: bytes.len() as u64,
         custom_sections: parts.custom_sections,
+    })
+}
+
+fn check_size(bytes: &[u8], max_bytes: usize) -> Result<(), Refusal> {
+    if bytes.len() <= max_bytes {
+        return Ok(());
+    }
+    Err(Refusal::TooLarge {
+        size_bytes: bytes.len() as u64,
+        max_bytes: max_bytes as u64,
     })
 }
 
@@ -261,7 +271,18 @@ const BASELINE: [&str; 20] = [
     "wasi:filesystem/preopens",
 ];
 
-/// The capability that an import belongs to, if it needs one.
+/// What interpreters import beside it.
+const SOCKETS: [&str; 7] = [
+    "wasi:sockets/network",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/tcp",
+    "wasi:sockets/udp-create-socket",
+    "wasi:sockets/udp",
+];
+
+/// The capability that an interface belongs to, if it needs one.
 pub fn capability_of(import: &str) -> Option<CapabilityKind> {
     match import.split('@').next().unwrap_or_default() {
         "wasi:http/types" | "wasi:http/outgoing-handler" => Some(CapabilityKind::Http),
@@ -307,6 +328,8 @@ fn check_import(import: &str, manifest: &Manifest) -> Result<(), Refusal> {
     match name {
         "shoal:plugin/types" | "shoal:plugin/telemetry" | "shoal:plugin/log" => Ok(()),
         _ if BASELINE.contains(&name) => Ok(()),
+        // An interpreter's C library brings them along; they are linked so that each use is refused.
+        _ if SOCKETS.contains(&name) && manifest.limits.class == LimitClass::Large => Ok(()),
         _ if name.starts_with("wasi:sockets/") => forbidden(
             "open connections through wasi:http, or ask the host through shoal:plugin/net",
         ),

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::limits::LimitsByKind;
+
 /// The settings of one process, complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -26,14 +28,16 @@ pub struct Config {
     pub allow_private: Vec<String>,
     /// Resolvers that plugins' DNS queries are put to; empty for the system's.
     pub resolvers: Vec<SocketAddr>,
+    /// What plugins must be and may do, and how they are compiled.
+    pub plugins: PluginsSection,
+    /// What plugins of a kind may use, where it differs from the default.
+    pub limits: LimitsByKind,
     /// How far the server's clock is ahead of the system's; zero but in rehearsals.
     pub clock_ahead: Duration,
     /// In which currency statements are.
     pub currency: Currency,
     /// Where people reach this server, for links in notifications; empty when nobody said.
     pub public_url: String,
-    /// What plugins must be and may do.
-    pub plugins: PluginsSection,
 }
 
 /// A currency.
@@ -66,6 +70,9 @@ pub struct File {
     /// `[plugins]`
     #[serde(default)]
     pub plugins: PluginsSection,
+    /// `[limits.KIND]`
+    #[serde(default)]
+    pub limits: LimitsByKind,
     /// Where people reach this server, such as `https://shoal.example.com`.
     pub public_url: Option<String>,
 }
@@ -78,6 +85,14 @@ pub struct PluginsSection {
     pub signatures: Option<String>,
     /// What no plugin gets beyond, such as `["http *:443", "net tls *"]` [default: everything].
     pub ceiling: Option<Vec<String>>,
+    /// Processor time that compiling one plugin may take, in seconds [default: 30].
+    pub compile_seconds: Option<u64>,
+    /// Memory that compiling one plugin may take, in MiB [default: 1024].
+    pub compile_memory_mib: Option<u64>,
+    /// How much all compiled plugins may take on disk, in MiB [default: 2048].
+    pub kept_mib: Option<u64>,
+    /// Whether plugins of the class `large`, interpreters, are accepted [default: false].
+    pub allow_large: Option<bool>,
 }
 
 /// `[billing]`
@@ -217,14 +232,15 @@ impl Config {
                 .or(file.listen.otlp_grpc)
                 .unwrap_or(local(4317)),
             allow_private,
+            plugins: file.plugins,
             resolvers: file.network.resolvers,
+            limits: file.limits,
             clock_ahead: Duration::from_secs(flags.clock_ahead_seconds.unwrap_or(0)),
             currency: Currency {
                 code: file.billing.currency.unwrap_or_else(|| "JPY".to_owned()),
                 digits: file.billing.currency_digits.unwrap_or(0),
             },
             public_url: file.public_url.unwrap_or_default(),
-            plugins: file.plugins,
             data,
         }
     }
@@ -237,7 +253,7 @@ mod tests {
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file: File = toml::from_str(
-            "data = \"/var/lib/shoal\"\n[listen]\nhttp = \"0.0.0.0:80\"\n[network]\nallow_private = [\"10.0.0.0/8\"]\nresolvers = [\"9.9.9.9:53\"]",
+            "data = \"/var/lib/shoal\"\n[listen]\nhttp = \"0.0.0.0:80\"\n[network]\nallow_private = [\"10.0.0.0/8\"]\nresolvers = [\"9.9.9.9:53\"]\n[limits.check]\ncpu_ms = 500",
         )
         .expect("a good file");
         let flags = Overrides {
@@ -250,6 +266,7 @@ mod tests {
         assert_eq!(config.otlp_grpc.port(), 4317);
         assert_eq!(config.allow_private, ["10.0.0.0/8"]);
         assert_eq!(config.resolvers, [SocketAddr::from(([9, 9, 9, 9], 53))]);
+        assert_eq!(config.limits["check"].cpu_ms, Some(500));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod input;
 mod installations;
 mod jobs;
 mod keys;
+mod limits;
 mod monitors;
 mod openapi;
 mod plugins;
@@ -76,6 +77,7 @@ pub fn routes() -> Vec<Route> {
     [
         tenants::routes(),
         keys::routes(),
+        limits::routes(),
         plugins::routes(),
         releases::routes(),
         publishers::routes(),

@@ -97,6 +97,8 @@ impl Gate {
         }
         self.check(Act::Http(request.method()), &target)
             .map_err(|_| Error::HttpRequestDenied)?;
+        let connection = self.may_hold();
+        let connection = connection.map_err(|_| Error::ConnectionLimitReached)?;
         let is_tls = request.uri().scheme() == Some(&Scheme::HTTPS);
         let opening = self.open(&target, is_tls);
         let stream = match options.connect_timeout {
@@ -105,7 +107,12 @@ impl Gate {
                 .map_err(|_| Error::ConnectionTimeout)??,
             None => opening.await?,
         };
-        self.exchange(&target, stream, request, options).await
+        let (answer, driver) = self.exchange(&target, stream, request, options).await?;
+        let driver: Driver = Box::new(async move {
+            let _open = connection;
+            Box::into_pin(driver).await
+        });
+        Ok((answer, driver))
     }
 
     /// Connects, with TLS if it is wanted.
@@ -206,15 +213,15 @@ impl Gate {
             .filter(|uri| uri.authority().is_none())
             .ok_or(Error::HttpRequestUriInvalid)?;
         head.headers.entry(header::USER_AGENT).or_insert(USER_AGENT);
+        let max_bytes = self.request_body_max_bytes;
         self.contacts.sent(head_bytes(&head));
-        let max_bytes = self.body_max_bytes;
         Ok(Request::from_parts(
             head,
             Bounded {
                 body,
+                contacts: self.contacts.clone(),
                 max_bytes,
                 left: max_bytes,
-                contacts: self.contacts.clone(),
             },
         ))
     }
@@ -226,7 +233,7 @@ impl Gate {
         if let Some(Error::HttpRequestBodySize(max)) = from_body {
             self.log.remark(format!(
                 "the request to {target} was ended: its body is larger than {} bytes",
-                self.body_max_bytes
+                self.request_body_max_bytes
             ));
             return Error::HttpRequestBodySize(*max);
         }
@@ -279,9 +286,9 @@ fn head_bytes(head: &http::request::Parts) -> usize {
 /// A request's body that is counted, and ends in an error when it grows too large.
 struct Bounded {
     body: WasiBody,
+    contacts: Contacts,
     max_bytes: u64,
     left: u64,
-    contacts: Contacts,
 }
 
 impl Body for Bounded {

@@ -51,6 +51,7 @@ impl Gate {
         timeout_ms: u32,
     ) -> Result<TlsSession, NetError> {
         let target = self.granted(NetOperation::Tls, host, Some(port))?;
+        let _open = self.may_hold()?;
         if let Some(answer) = self.played("tls", &target, timeout_ms).await? {
             return Ok(answer.session(port));
         }
@@ -74,7 +75,7 @@ impl Gate {
         timeout_ms: u32,
     ) -> Result<Connection, NetError> {
         let target = self.granted(operation, host, Some(port))?;
-        let room = self.may_hold()?;
+        let open = self.may_hold()?;
         if let Some(answer) = self.played(operation.as_str(), &target, timeout_ms).await? {
             return match answer
                 .untrusted()
@@ -86,7 +87,7 @@ impl Gate {
                     target,
                     played_peer(port),
                     answer.stream(),
-                    room,
+                    open,
                 )),
             };
         }
@@ -109,7 +110,7 @@ impl Gate {
             }
         })
         .await?;
-        Ok(Connection::new(self, target, peer, stream, room))
+        Ok(Connection::new(self, target, peer, stream, open))
     }
 
     /// Asks the operator's resolvers.
@@ -120,15 +121,17 @@ impl Gate {
         timeout_ms: u32,
     ) -> Result<DnsAnswer, NetError> {
         let target = self.granted(NetOperation::Dns, name, None)?;
+        let name = self.network.query_name(&target.host, record_type);
+        let name = name.inspect_err(|error| self.note(error))?;
         self.contacts.contacted(format_args!("dns {target}"));
         if let Some(script) = &self.network.script {
-            let (name, of) = (target.host.to_string(), of_wit(record_type).to_string());
-            let playing = script.net(format!("dns {name} {of}"), &target);
+            let (host, of) = (target.host.to_string(), of_wit(record_type).to_string());
+            let playing = script.net(format!("dns {host} {of}"), &target);
             if let Some(answer) = within(timeout_ms, &target, playing).await? {
-                return Ok(answer.dns(&name, &of));
+                return Ok(answer.dns(&host, &of));
             }
         }
-        let asking = self.network.dns_query(&target, record_type);
+        let asking = self.network.dns_query(&target, name, record_type);
         let answer = within(timeout_ms, &target, asking).await;
         answer.inspect_err(|error| self.note(error))
     }

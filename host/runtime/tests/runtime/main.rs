@@ -16,5 +16,6 @@ mod loading;
 mod network;
 mod optional;
 mod packing;
+mod pages;
 mod receivers;
 mod support;

@@ -47,7 +47,10 @@ impl Installer {
         }
         .permission();
         let id = row.id().map_err(|error| text(&error))?;
-        let options = InstallOptions::new(id, permission.effective.clone(), settings);
+        let options = InstallOptions {
+            tenant: row.tenant_id as u64,
+            ..InstallOptions::new(id, permission.effective.clone(), settings)
+        };
         match plugin.install(options) {
             Ok(installed) => Ok(Ready {
                 installed,

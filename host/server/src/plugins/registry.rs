@@ -34,6 +34,7 @@ use crate::clock::Clock;
 use crate::config::PluginsSection;
 use crate::db::installations::InstallationRow;
 use crate::db::{Db, DbError};
+use crate::limits;
 use crate::secrets::SecretBox;
 use crate::task::Stop;
 
@@ -217,6 +218,7 @@ impl PluginRegistry {
         if wanted.is_live {
             return Ok(Vec::new());
         }
+        limits::tell(&self.runtime, &self.db.system()).await?;
         let before = self.snapshot();
         let (mut next, mut missing) = (Snapshot::default(), Vec::new());
         let catalogue = wanted.wishes.catalogue.clone();

@@ -179,7 +179,7 @@ fn http_error(code: ErrorCode) -> HttpError {
     let text = code.to_string();
     match code {
         ErrorCode::HttpRequestDenied => {
-            HttpError::Denied("the grant does not name this destination".to_owned())
+            HttpError::Denied("the grant does not name this destination and method".to_owned())
         }
         ErrorCode::DestinationIpProhibited => {
             HttpError::Denied("the deployment does not allow this address".to_owned())
