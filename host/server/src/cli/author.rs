@@ -187,6 +187,7 @@ pub(super) async fn run(server: &Server, command: AuthorCommand, output: Output)
 fn runtime(options: RuntimeOptions) -> Result<Runtime> {
     Ok(Runtime::new(RuntimeOptions {
         concurrent_calls_max: CALLS_MAX,
+        allow_large: true,
         ..options
     })?)
 }
