@@ -114,15 +114,23 @@ async fn mail_leaves_through_the_operators_relay() {
         "RCPT TO:<dev@example.com>",
         "Subject: [Tenant acme] test notification",
     ] {
-        assert!(heard.iter().any(|heard| heard == line), "{line}: {heard:#?}");
+        assert!(
+            heard.iter().any(|heard| heard == line),
+            "{line}: {heard:#?}"
+        );
     }
 
     server.end().await;
     server.start_again(&[]).await;
     let tenant = server.found_again(&tenant);
-    let body = json!({ "plugin": "mail", "name": "again", "settings": { "to": ["ops@example.com"] } });
+    let body =
+        json!({ "plugin": "mail", "name": "again", "settings": { "to": ["ops@example.com"] } });
     let refused = tenant.write.post("/api/v1/installations", &body).await;
     assert_eq!(refused.status, 400, "{}", refused.text);
-    assert!(refused.text.contains("under [mail] in the configuration"), "{}", refused.text);
+    assert!(
+        refused.text.contains("under [mail] in the configuration"),
+        "{}",
+        refused.text
+    );
     server.stop().await;
 }

@@ -21,7 +21,7 @@ use crate::bindings::shoal::plugin::types as wit;
 use crate::call::{Call, CallContext, CallError, CallReport, Failure};
 use crate::channel::{Notification, Receipt};
 use crate::check::CheckOutcome;
-use crate::egress::allow::AllowList;
+use crate::egress::allow::Permits;
 use crate::failure::{self, Broken};
 use crate::install::World;
 use crate::link::{Guest, Linked};
@@ -58,8 +58,7 @@ pub(crate) struct InstalledParts {
     pub(crate) linked: Linked,
     pub(crate) grants: Grants,
     pub(crate) settings: Settings,
-    pub(crate) http_allow: Arc<AllowList>,
-    pub(crate) net_allow: Arc<AllowList>,
+    pub(crate) allow: Arc<Permits>,
     pub(crate) provided: Provided,
 }
 
@@ -344,8 +343,7 @@ impl Installed {
             Parts {
                 limits,
                 network: Arc::clone(&parts.world.network),
-                http_allow: Arc::clone(&parts.http_allow),
-                net_allow: Arc::clone(&parts.net_allow),
+                allow: Arc::clone(&parts.allow),
                 provided: parts.provided.clone(),
                 fixed: fixed.or_else(|| parts.world.fixed.clone()),
             },

@@ -36,6 +36,7 @@ mod mail;
 mod manifest;
 mod memory;
 mod meter;
+mod optional;
 mod pack;
 mod plugin;
 mod receiver;
@@ -65,7 +66,9 @@ pub use contract::{Difference, Step, differences};
 pub use egress::InvalidRoots;
 pub use egress::address::{Cidr, InvalidCidr};
 pub use golden::GoldenResult;
-pub use inspect::{COMPONENT_MAX_BYTES, Inspection, LARGE_COMPONENT_MAX_BYTES, inspect};
+pub use inspect::{
+    COMPONENT_MAX_BYTES, Inspection, LARGE_COMPONENT_MAX_BYTES, capability_of, inspect,
+};
 pub use install::InstallOptions;
 pub use installed::Installed;
 pub use kv::{

@@ -118,6 +118,7 @@ enum Export {
     Check(exports::check::GuestIndices),
     Channel(exports::channel::GuestIndices),
     BillingRule(exports::billing_rule::GuestIndices),
+    Settings(exports::settings::GuestIndices),
 }
 
 /// The functions of an instance.
@@ -126,6 +127,7 @@ pub(crate) enum Guest {
     Check(exports::check::Guest),
     Channel(exports::channel::Guest),
     BillingRule(exports::billing_rule::Guest),
+    Settings(exports::settings::Guest),
 }
 
 impl Linked {
@@ -138,6 +140,12 @@ impl Linked {
                 Export::BillingRule(exports::billing_rule::GuestIndices::new(&pre)?)
             }
         };
+        Ok(Linked { pre, export })
+    }
+
+    /// The same component for its rules of settings.
+    pub(crate) fn settings(pre: InstancePre<State>) -> wasmtime::Result<Linked> {
+        let export = Export::Settings(exports::settings::GuestIndices::new(&pre)?);
         Ok(Linked { pre, export })
     }
 
@@ -154,6 +162,7 @@ impl Linked {
             Export::Check(export) => Guest::Check(export.load(store, instance)?),
             Export::Channel(export) => Guest::Channel(export.load(store, instance)?),
             Export::BillingRule(export) => Guest::BillingRule(export.load(store, instance)?),
+            Export::Settings(export) => Guest::Settings(export.load(store, instance)?),
         })
     }
 }

@@ -255,7 +255,8 @@ impl wit::Host for State {
         let sent = self.meter.uncounted(relay.send(mail)).await;
         sent.map(|answer| cut(answer, ANSWER_MAX_BYTES))
             .map_err(|error| {
-                self.log().remark(format!("a message was not sent: {error}"));
+                self.log()
+                    .remark(format!("a message was not sent: {error}"));
                 match error {
                     MailError::Rejected(why) => wit::MailError::Rejected(why),
                     MailError::Retry(why) => wit::MailError::Retry(why),
@@ -271,7 +272,10 @@ fn key(work: &str, number: u32) -> String {
     hash.update(number.to_le_bytes());
     hash.update(work.as_bytes());
     let hash = hash.finalize();
-    hash[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    hash[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -289,14 +293,21 @@ mod tests {
             .map(|schema| schema.validate(Map::from_iter([("to".to_owned(), to)])))
             .expect("a schema")
             .expect("settings");
-        let grants: Grants = grants.iter().map(|text| text.parse().expect(text)).collect();
+        let grants: Grants = grants
+            .iter()
+            .map(|text| text.parse().expect(text))
+            .collect();
         Recipients::new(&grants, &settings)
     }
 
     #[test]
     fn only_who_is_granted_gets_mail() {
         let to = json!(["Ann@Home.example"]);
-        let grants = ["mail ops@example.com", "mail *@example.org", "mail setting:to"];
+        let grants = [
+            "mail ops@example.com",
+            "mail *@example.org",
+            "mail setting:to",
+        ];
         let allowed = recipients(&grants, to.clone()).expect("addresses");
         for (address, is_allowed) in [
             ("ops@example.com", true),
@@ -327,7 +338,10 @@ mod tests {
 
     #[test]
     fn nothing_becomes_a_header_that_is_none() {
-        assert_eq!(check(&message("a@b.example", "ünïcode", "text\r\n.\r\n")), Ok(()));
+        assert_eq!(
+            check(&message("a@b.example", "ünïcode", "text\r\n.\r\n")),
+            Ok(())
+        );
         for to in [
             "a@b\r\nBcc: c@d.example",
             "a@b.example\n",
@@ -347,7 +361,10 @@ mod tests {
             assert!(refused.contains("is not an address"), "{refused}");
         }
         for subject in ["a\r\nBcc: c@d.example", "a\nb", "a\rb", "a\0b", "a\u{85}b"] {
-            assert!(check(&message("a@b.example", subject, "t")).is_err(), "{subject:?}");
+            assert!(
+                check(&message("a@b.example", subject, "t")).is_err(),
+                "{subject:?}"
+            );
         }
         assert!(check(&message("a@b.example", "s", "a\0b")).is_err());
     }

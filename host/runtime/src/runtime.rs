@@ -1,6 +1,7 @@
 //! The runtime: what all plugins share.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub struct RuntimeOptions {
     pub allow_private: Vec<Cidr>,
     /// Root certificates trusted beside the public ones, PEM.
     pub extra_roots_pem: Vec<u8>,
+    /// Resolvers that plugins' DNS queries are put to; empty for those of the operating system.
+    pub resolvers: Vec<SocketAddr>,
 }
 
 impl Default for RuntimeOptions {
@@ -66,6 +69,7 @@ impl Default for RuntimeOptions {
             artifacts: None,
             allow_private: Vec::new(),
             extra_roots_pem: Vec::new(),
+            resolvers: Vec::new(),
         }
     }
 }
@@ -171,7 +175,7 @@ impl Runtime {
         let policy = AddressPolicy {
             open: options.allow_private.clone(),
         };
-        let network = Network::new(policy, &options.extra_roots_pem)?;
+        let network = Network::new(policy, &options.extra_roots_pem)?.asking(&options.resolvers);
         Runtime::with_network(options, network)
     }
 

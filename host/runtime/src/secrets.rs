@@ -21,7 +21,7 @@ use shoal_model::InstallationId;
 use shoal_model::grant::{Capability, Grants, SecretPlace};
 
 use crate::bindings::shoal::plugin::secrets as wit;
-use crate::egress::allow::{AllowList, BadDestination};
+use crate::egress::allow::{BadDestination, Opened};
 use crate::egress::target::Target;
 use crate::secrets::scrub::Scrubber;
 use crate::settings::{Settings, SettingsSchema};
@@ -99,7 +99,7 @@ struct Secret {
     reference: String,
     /// Path and query of a secret that is a URL: what its token stands for.
     path: Option<String>,
-    uses: Vec<(SecretPlace, AllowList)>,
+    uses: Vec<(SecretPlace, Opened)>,
     may_sign: bool,
 }
 
@@ -203,28 +203,18 @@ impl Secret {
     }
 
     fn granted(mut self, grants: &Grants, settings: &Settings) -> Result<Secret, BadDestination> {
-        let mut places: Vec<&SecretPlace> = Vec::new();
         for capability in &grants.0 {
-            match capability {
-                Capability::Secret { setting, place, .. } if *setting == self.setting => {
-                    places.push(place);
-                }
-                _ => {}
+            let Capability::Secret { setting, place, to } = capability else {
+                continue;
+            };
+            if *setting != self.setting {
+                continue;
             }
-        }
-        places.dedup();
-        self.may_sign = places.contains(&&SecretPlace::Hmac);
-        places.retain(|place| **place != SecretPlace::Hmac);
-        for place in places {
-            let to = AllowList::new(grants, settings, |capability| match capability {
-                Capability::Secret {
-                    setting,
-                    place: own,
-                    to,
-                } if *setting == self.setting && own == place => to.as_ref(),
-                _ => None,
-            })?;
-            self.uses.push((place.clone(), to));
+            self.may_sign |= *place == SecretPlace::Hmac;
+            if let Some(to) = to {
+                self.uses
+                    .push((place.clone(), Opened::over_http(to, settings)?));
+            }
         }
         Ok(self)
     }

@@ -1,14 +1,12 @@
 //! What a call of a plugin costs beside the plugin's own work, for each kind: admission, a fresh instance with all limits, the
 //! call and the end of the instance. Run by `cargo xtask bench plugin-call`.
 //!
-//! 1,000 installations of 20 components are active, which do next to nothing: their own work is well below a microsecond,
-//! and is not subtracted. Compiling happens as in the server, in a process of its own, which is this program again.
+//! 1,000 installations of 20 components are active: the `small-…` guests of the tests, which do nothing but what every plugin
+//! in Rust does, reading their settings. That is not subtracted. Compiling happens as in the server, in a process of its own, which is this program again.
 #![expect(clippy::print_stdout, reason = "figures are what it is for")]
 
 #[path = "support/figure.rs"]
 mod figure;
-#[path = "support/small_guest.rs"]
-mod small_guest;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -110,7 +108,7 @@ impl World {
     async fn new(runtime: &Runtime, kind: Kind) -> Result<World> {
         let mut plugins = Vec::new();
         for number in 0..COMPONENTS_OF_A_KIND {
-            plugins.push(runtime.load(small_guest::component(kind, number)?).await?);
+            plugins.push(runtime.load(small(kind, number)?).await?);
         }
         let mut world = World {
             kind,
@@ -134,7 +132,7 @@ impl World {
 
     /// Calls one installation after another, each in a fresh instance, and tells the median and the 99th percentile.
     async fn measure(&self, given: &Given) -> Result<()> {
-        let mut times = Vec::with_capacity(CALLS);
+        let (mut times, mut processor) = (Vec::new(), Vec::new());
         for at in 0..WARM_UPS + CALLS {
             let anew;
             let installed = match self.kind {
@@ -145,11 +143,14 @@ impl World {
                 }
                 _ => &self.installations[at % self.installations.len()],
             };
-            let watch = Stopwatch::start();
+            let (watch, before) = (Stopwatch::start(), thread_cpu());
             given.call(installed).await?;
             times.push(watch.elapsed());
+            processor.push(thread_cpu().saturating_sub(before));
         }
         self.tell("fresh_us", times.split_off(WARM_UPS));
+        // The same, of this thread alone: what else the machine does is not in it.
+        self.tell("fresh_cpu_us", processor.split_off(WARM_UPS));
         if self.kind == Kind::Receiver {
             let installed = &self.installations[0];
             let mut times = Vec::with_capacity(CALLS);
@@ -171,6 +172,31 @@ impl World {
             figure::tell(&name, value, "us", times.len() as u64);
         }
     }
+}
+
+/// One of many: `number` tells components of a kind apart.
+fn small(kind: Kind, number: usize) -> Result<Vec<u8>> {
+    let name = match kind {
+        Kind::Receiver => "small_receiver",
+        Kind::Check => "small_check",
+        Kind::Channel => "small_channel",
+        Kind::BillingRule => "small_rule",
+    };
+    let mut bytes = component("tests/guests", name)?;
+    // A custom section: its id, its size, the size of its name, its name.
+    bytes.extend([0, 4, 3, b'n', b'o', b'0' + number as u8]);
+    Ok(bytes)
+}
+
+/// A component that `cargo xtask plugins` built.
+fn component(workspace: &str, name: &str) -> Result<Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(workspace)
+        .join("target/wasm32-wasip2/release")
+        .join(format!("{name}.wasm"));
+    std::fs::read(&path)
+        .with_context(|| format!("{} is not built: cargo xtask plugins", path.display()))
 }
 
 /// What the calls are given.
@@ -220,7 +246,7 @@ impl Given {
 fn request() -> ReceiverRequest {
     ReceiverRequest {
         transport: Transport::Http,
-        endpoint: "/v1/bench".to_owned(),
+        endpoint: "/small".to_owned(),
         method: "POST".to_owned(),
         content_type: "application/json".to_owned(),
         body: b"{}".to_vec(),
@@ -229,10 +255,7 @@ fn request() -> ReceiverRequest {
 
 /// A component of usual size becomes active: it is compiled, installed and called. Loaded again, it need not be compiled.
 async fn enable(runtime: &Runtime) -> Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../plugins/target/wasm32-wasip2/release/otlp.wasm");
-    let bytes = std::fs::read(&path)
-        .with_context(|| format!("{} is not built: cargo xtask plugins", path.display()))?;
+    let bytes = component("plugins", "otlp")?;
     let context = CallContext::new(NOW, "bench");
     let mut times = Vec::new();
     for _ in 0..ENABLINGS {
@@ -256,6 +279,12 @@ async fn enable(runtime: &Runtime) -> Result<()> {
     let name = "plugin_call.enable_compiled_ms";
     figure::tell(name, mean, "ms", again.len() as u64);
     Ok(())
+}
+
+/// Processor time of this thread, which all of a call runs on.
+fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// What of this process is in memory.

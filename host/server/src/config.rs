@@ -26,6 +26,8 @@ pub struct Config {
     pub otlp_grpc: SocketAddr,
     /// Networks (CIDR) that plugins may reach although they are private.
     pub allow_private: Vec<String>,
+    /// Resolvers that plugins' DNS queries are put to; empty for the system's.
+    pub resolvers: Vec<SocketAddr>,
     /// What plugins must be and may do, and how they are compiled.
     pub plugins: PluginsSection,
     /// What plugins of a kind may use, where it differs from the default.
@@ -197,6 +199,9 @@ pub struct NetworkSection {
     /// Networks (CIDR) that plugins may reach although they are private.
     #[serde(default)]
     pub allow_private: Vec<String>,
+    /// Resolvers that plugins' DNS queries are put to, such as `9.9.9.9:53`.
+    #[serde(default)]
+    pub resolvers: Vec<SocketAddr>,
 }
 
 impl File {
@@ -303,6 +308,8 @@ impl Config {
                 .or(file.listen.otlp_grpc)
                 .unwrap_or(local(4317)),
             allow_private,
+            plugins: file.plugins,
+            resolvers: file.network.resolvers,
             limits: file.limits,
             clock_ahead: Duration::from_secs(flags.clock_ahead_seconds.unwrap_or(0)),
             currency: Currency {
@@ -310,7 +317,6 @@ impl Config {
                 digits: file.billing.currency_digits.unwrap_or(0),
             },
             public_url: file.public_url.unwrap_or_default(),
-            plugins: file.plugins,
             mail: MailConfig {
                 relay: file.mail.relay,
                 from: file.mail.from,
@@ -330,7 +336,7 @@ mod tests {
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file: File = toml::from_str(
-            "data = \"/var/lib/shoal\"\n[listen]\nhttp = \"0.0.0.0:80\"\n[network]\nallow_private = [\"10.0.0.0/8\"]\n[limits.check]\ncpu_ms = 500",
+            "data = \"/var/lib/shoal\"\n[listen]\nhttp = \"0.0.0.0:80\"\n[network]\nallow_private = [\"10.0.0.0/8\"]\nresolvers = [\"9.9.9.9:53\"]\n[limits.check]\ncpu_ms = 500",
         )
         .expect("a good file");
         let flags = Overrides {
@@ -342,6 +348,7 @@ mod tests {
         assert_eq!(config.http.port(), 0);
         assert_eq!(config.otlp_grpc.port(), 4317);
         assert_eq!(config.allow_private, ["10.0.0.0/8"]);
+        assert_eq!(config.resolvers, [SocketAddr::from(([9, 9, 9, 9], 53))]);
         assert_eq!(config.limits["check"].cpu_ms, Some(500));
     }
 

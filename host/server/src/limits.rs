@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use shoal_model::grant::Kind;
 use shoal_model::limit::{CallLimits, LimitOverrides};
-use shoal_runtime::{Runtime, TenantLimits};
+use shoal_runtime::Runtime;
 
 use crate::db::plugin_limits::TenantLimitRow;
 use crate::db::{DbError, System};
@@ -124,27 +124,9 @@ pub fn checked(by_kind: &LimitsByKind) -> Result<HashMap<Kind, LimitOverrides>, 
 /// The database does not answer, or holds what cannot be a bound.
 pub async fn tell(runtime: &Runtime, system: &System) -> Result<(), DbError> {
     let rows = system.plugin_limits().await?;
-    let of = |row: &TenantLimitRow| Ok((row.tenant_id as u64, of_tenant(row)?));
+    let of = |row: &TenantLimitRow| Ok((row.tenant_id as u64, row.tenant_limits()?));
     runtime.set_tenants(rows.iter().map(of).collect::<Result<_, DbError>>()?);
     Ok(())
-}
-
-fn of_tenant(row: &TenantLimitRow) -> Result<TenantLimits, DbError> {
-    let corrupt = |why: String| DbError::corrupt("tenant_limit", row.tenant_id, why);
-    let by_kind = by_kind(row)?;
-    Ok(TenantLimits {
-        weight: u32::try_from(row.weight).unwrap_or(1),
-        limits: checked(&by_kind).map_err(corrupt)?,
-    })
-}
-
-/// What was set for a tenant.
-///
-/// # Errors
-/// [`DbError::Corrupt`].
-pub fn by_kind(row: &TenantLimitRow) -> Result<LimitsByKind, DbError> {
-    serde_json::from_str(&row.limits)
-        .map_err(|error| DbError::corrupt("tenant_limit", row.tenant_id, error))
 }
 
 #[cfg(test)]

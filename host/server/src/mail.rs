@@ -79,11 +79,7 @@ impl SmtpRelay {
             .from(self.from.clone())
             .subject(mail.subject)
             .date(SystemTime::UNIX_EPOCH + now)
-            .message_id(Some(format!(
-                "<{}@{}>",
-                mail.key,
-                self.from.email.domain()
-            )))
+            .message_id(Some(format!("<{}@{}>", mail.key, self.from.email.domain())))
             // So that nobody's "I am on holiday" answers.
             .raw_header(HeaderValue::new(
                 HeaderName::new_from_ascii_str("Auto-Submitted"),

@@ -91,7 +91,11 @@ fn subject(notification: &Notification) -> String {
     let subject = format!("[{}] {what}", notification.organization);
     // Names come from people; a subject is one line.
     let is_shown = |c: &char| !c.is_control();
-    subject.chars().filter(is_shown).take(SUBJECT_MAX_CHARS).collect()
+    subject
+        .chars()
+        .filter(is_shown)
+        .take(SUBJECT_MAX_CHARS)
+        .collect()
 }
 
 /// What is told, as names and values; a line without a name is a sentence.
@@ -103,13 +107,19 @@ fn lines(notification: &Notification) -> Vec<(String, String)> {
         line("Organization", notification.organization.clone());
         return lines;
     }
-    line("Status", format!("{} (was {})", word(alert.severity), word(alert.previous)));
+    line(
+        "Status",
+        format!("{} (was {})", word(alert.severity), word(alert.previous)),
+    );
     line("Monitor", monitor.name.clone());
     if let Some(value) = alert.value {
         line("Value", format!("{value}{}", thresholds(notification)));
     }
     for (name, value) in alert.labels.iter().take(LABELS_MAX) {
-        line(if name == "__name__" { "Metric" } else { name }, value.clone());
+        line(
+            if name == "__name__" { "Metric" } else { name },
+            value.clone(),
+        );
     }
     match alert.trigger {
         Trigger::ManualClose => line("Closed", "by hand".to_owned()),
@@ -253,7 +263,10 @@ mod tests {
         );
         let html = message.html.as_deref().expect("HTML");
         assert!(html.contains("load is &lt;7&gt; &amp; rising"), "{html}");
-        assert!(html.contains("<a href=\"https://shoal.example/alerts/1\">"), "{html}");
+        assert!(
+            html.contains("<a href=\"https://shoal.example/alerts/1\">"),
+            "{html}"
+        );
         assert!(html.contains("see the<br>runbook"), "{html}");
     }
 
@@ -271,14 +284,18 @@ mod tests {
 
     #[test]
     fn one_wrong_address_keeps_nobody_else_from_being_told() {
-        let (receipt, messages) = deliver(|message| {
-            match message.to.iter().any(|to| to == "a@example.com") {
-                true => Err(MailError::Rejected("550 no such user".to_owned())),
-                false => Ok("250 queued".to_owned()),
-            }
-        });
+        let (receipt, messages) =
+            deliver(
+                |message| match message.to.iter().any(|to| to == "a@example.com") {
+                    true => Err(MailError::Rejected("550 no such user".to_owned())),
+                    false => Ok("250 queued".to_owned()),
+                },
+            );
         let summary = receipt.expect("b was told").summary;
-        assert_eq!(summary, "250 queued; refused for a@example.com: 550 no such user");
+        assert_eq!(
+            summary,
+            "250 queued; refused for a@example.com: 550 no such user"
+        );
         assert_eq!(messages.len(), 3);
     }
 

@@ -3,9 +3,12 @@
 //! State is per thread, as tests are; making a [`FakeHost`] resets it and dropping it removes the answers.
 //! A function without an answer behaves like a capability that was not granted.
 
+pub(crate) mod net;
+
+pub use net::FakePeer;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -17,18 +20,16 @@ use crate::ingest::{Committed, IngestError, Metrics};
 use crate::kv::KvError;
 use crate::log::Level;
 use crate::mail::{MailError, Message};
-use crate::net::{NetError, PeerCertificate};
 use crate::secrets::{KeyEncoding, SecretError};
 
 type Http = Box<dyn FnMut(&Request) -> Result<Response, HttpError>>;
-type Certificate = Box<dyn FnMut(&str, u16) -> Result<PeerCertificate, NetError>>;
 type Ingest = Box<dyn FnMut(&Metrics) -> Result<Committed, IngestError>>;
 type Mail = Box<dyn FnMut(&Message) -> Result<String, MailError>>;
 
 #[derive(Default)]
 struct State {
     http: Option<Http>,
-    certificate: Option<Certificate>,
+    now_unix_ms: Option<i64>,
     ingest: Option<Ingest>,
     mail: Option<Mail>,
     values: Option<BTreeMap<String, Vec<u8>>>,
@@ -64,6 +65,7 @@ impl FakeHost {
         reason = "making one resets the thread's state"
     )]
     pub fn new() -> FakeHost {
+        net::reset();
         STATE.set(State::default());
         FakeHost(())
     }
@@ -77,12 +79,9 @@ impl FakeHost {
         self
     }
 
-    /// Answers [`crate::net::tls_certificate`] for a host and port.
-    pub fn certificate(
-        self,
-        answer: impl FnMut(&str, u16) -> Result<PeerCertificate, NetError> + 'static,
-    ) -> FakeHost {
-        STATE.with_borrow_mut(|state| state.certificate = Some(Box::new(answer)));
+    /// Stops the clock of [`crate::clock`] at a time, milliseconds since the Unix epoch.
+    pub fn at_unix_ms(self, now: i64) -> FakeHost {
+        STATE.with_borrow_mut(|state| state.now_unix_ms = Some(now));
         self
     }
 
@@ -113,7 +112,9 @@ impl FakeHost {
     /// Knows the secret that a reference stands for, to sign with it. References go out as they are.
     pub fn secret(self, reference: &str, secret: &str) -> FakeHost {
         STATE.with_borrow_mut(|state| {
-            state.secrets.insert(reference.to_owned(), secret.to_owned())
+            state
+                .secrets
+                .insert(reference.to_owned(), secret.to_owned())
         });
         self
     }
@@ -146,6 +147,7 @@ impl FakeHost {
 
 impl Drop for FakeHost {
     fn drop(&mut self) {
+        net::reset();
         STATE.set(State::default());
     }
 }
@@ -162,18 +164,8 @@ pub(crate) fn send(request: &Request) -> Result<Response, HttpError> {
     response
 }
 
-pub(crate) fn tls_certificate(
-    host: &str,
-    port: u16,
-    _: Duration,
-) -> Result<PeerCertificate, NetError> {
-    let denied = || NetError::Denied("the fake host has no certificate".to_owned());
-    let mut answer = STATE
-        .with_borrow_mut(|state| state.certificate.take())
-        .ok_or_else(denied)?;
-    let certificate = answer(host, port);
-    STATE.with_borrow_mut(|state| state.certificate = Some(answer));
-    certificate
+pub(crate) fn now_unix_ms() -> Option<i64> {
+    STATE.with_borrow(|state| state.now_unix_ms)
 }
 
 pub(crate) fn write_metrics(batch: &Metrics) -> Result<Committed, IngestError> {
@@ -202,9 +194,10 @@ pub(crate) fn send_mail(message: &Message) -> Result<String, MailError> {
 
 fn with_values<T>(work: impl FnOnce(&mut BTreeMap<String, Vec<u8>>) -> T) -> Result<T, KvError> {
     STATE.with_borrow_mut(|state| {
-        let values = state.values.as_mut().ok_or_else(|| {
-            KvError::Unavailable("the fake host keeps no values".to_owned())
-        })?;
+        let values = state
+            .values
+            .as_mut()
+            .ok_or_else(|| KvError::Unavailable("the fake host keeps no values".to_owned()))?;
         Ok(work(values))
     })
 }

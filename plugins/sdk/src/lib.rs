@@ -39,6 +39,7 @@ extern crate self as shoal_sdk;
 pub mod billing_rule;
 pub mod channel;
 pub mod check;
+pub mod clock;
 pub mod decimal;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod double;
@@ -49,6 +50,7 @@ pub mod log;
 pub mod mail;
 pub mod net;
 pub mod receiver;
+pub mod rules;
 pub mod secrets;
 
 mod failure;
@@ -58,7 +60,7 @@ pub use bindings::check::shoal::plugin::types::{
     CallContext as Context, Failure, FailureDetail, Label, RetryDetail,
 };
 pub use decimal::Decimal;
-pub use serde_json::json;
+pub use serde_json::{Map, Value, json};
 pub use settings::parse as parse_settings;
 #[doc(hidden)]
 pub use wit_bindgen;
@@ -95,6 +97,19 @@ pub mod bindings {
                 "shoal:plugin/kv@0.1.0": crate::bindings::check::shoal::plugin::kv,
                 "shoal:plugin/types@0.1.0": crate::bindings::check::shoal::plugin::types,
                 "shoal:plugin/log@0.1.0": crate::bindings::check::shoal::plugin::log,
+            },
+        });
+    }
+    pub mod settings {
+        wit_bindgen::generate!({
+            world: "settings-plugin",
+            path: "../../wit",
+            pub_export_macro: true,
+            runtime_path: "::shoal_sdk::wit_bindgen::rt",
+            default_bindings_module: "::shoal_sdk::bindings::settings",
+            additional_derives: [PartialEq],
+            with: {
+                "shoal:plugin/types@0.1.0": crate::bindings::check::shoal::plugin::types,
             },
         });
     }

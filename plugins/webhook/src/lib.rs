@@ -275,7 +275,13 @@ mod tests {
         let _host = FakeHost::new().secret("shoal-secret-1", key);
         let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
         let text = r#"{"test": 2432232314}"#;
-        let request = signed(Request::post("http://h/"), "shoal-secret-1", id, 1_614_265_330, text);
+        let request = signed(
+            Request::post("http://h/"),
+            "shoal-secret-1",
+            id,
+            1_614_265_330,
+            text,
+        );
         let request = request.expect("signed");
         assert_eq!(request.header_value("webhook-id"), Some(id));
         assert_eq!(

@@ -48,9 +48,10 @@ fn put(
     expires: Option<Timestamp>,
 ) -> Result<(), KeyValueError> {
     let others = values.iter().filter(|(other, _)| *other != key);
-    let (keys, size) = others.fold((1, key.len() + bytes.len()), |(keys, size), (key, value)| {
-        (keys + 1, size + key.len() + value.bytes.len())
-    });
+    let (keys, size) = others.fold(
+        (1, key.len() + bytes.len()),
+        |(keys, size), (key, value)| (keys + 1, size + key.len() + value.bytes.len()),
+    );
     KeyValueError::check_total(keys, size)?;
     values.insert(key.to_owned(), Value { bytes, expires });
     Ok(())
@@ -135,9 +136,10 @@ fn change(
 ) -> Result<(), KeyValueError> {
     let size = |key: &str, value: Option<&Vec<u8>>| key.len() + value.map_or(0, Vec::len);
     let others = changed.iter().filter(|(other, _)| *other != key);
-    let (keys, bytes) = others.fold((1, size(key, new.as_ref())), |(keys, bytes), (key, value)| {
-        (keys + 1, bytes + size(key, value.as_ref()))
-    });
+    let (keys, bytes) = others.fold(
+        (1, size(key, new.as_ref())),
+        |(keys, bytes), (key, value)| (keys + 1, bytes + size(key, value.as_ref())),
+    );
     KeyValueError::check_total(keys, bytes)?;
     changed.insert(key.to_owned(), new);
     Ok(())
@@ -189,7 +191,10 @@ impl KeyValue for OverlayKeyValue {
         let mut keys = self.below.keys(prefix).await?;
         keys.retain(|key| !changed.contains_key(key));
         let here = changed.iter().filter(|(_, value)| value.is_some());
-        keys.extend(here.map(|(key, _)| key.clone()).filter(|key| key.starts_with(prefix)));
+        keys.extend(
+            here.map(|(key, _)| key.clone())
+                .filter(|key| key.starts_with(prefix)),
+        );
         keys.sort_unstable();
         Ok(keys)
     }

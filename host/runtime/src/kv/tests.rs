@@ -45,19 +45,32 @@ async fn a_swap_changes_only_what_it_expects() {
 async fn an_installation_has_so_many_keys_and_bytes() {
     let (values, _) = memory();
     for n in 0..KEYS_MAX {
-        values.set(&format!("k{n}"), Vec::new(), None).await.expect("room");
+        values
+            .set(&format!("k{n}"), Vec::new(), None)
+            .await
+            .expect("room");
     }
     let full = values.set("one more", Vec::new(), None).await;
     assert!(matches!(full, Err(KeyValueError::Full(_))), "{full:?}");
-    values.set("k0", vec![1], None).await.expect("it is there already");
+    values
+        .set("k0", vec![1], None)
+        .await
+        .expect("it is there already");
     let (values, _) = memory();
     for n in 0..15 {
-        values.set(&format!("k{n:02}"), vec![0; VALUE_MAX_BYTES], None).await.expect("room");
+        values
+            .set(&format!("k{n:02}"), vec![0; VALUE_MAX_BYTES], None)
+            .await
+            .expect("room");
     }
-    let full = values.swap("k15", None, Some(vec![0; VALUE_MAX_BYTES]), None).await;
+    let full = values
+        .swap("k15", None, Some(vec![0; VALUE_MAX_BYTES]), None)
+        .await;
     assert!(matches!(full, Err(KeyValueError::Full(_))), "{full:?}");
     values.set("k00", Vec::new(), None).await.expect("less");
-    let fits = values.swap("k15", None, Some(vec![0; VALUE_MAX_BYTES]), None).await;
+    let fits = values
+        .swap("k15", None, Some(vec![0; VALUE_MAX_BYTES]), None)
+        .await;
     assert_eq!(fits, Ok(true));
 }
 
@@ -70,8 +83,14 @@ async fn an_overlay_leaves_what_is_below_as_it_was() {
     let overlay = OverlayKeyValue::new(below.clone());
     overlay.set("a", vec![1], None).await.expect("set");
     overlay.delete("b").await.expect("deleted");
-    assert_eq!(overlay.swap("c", Some(vec![9]), None, None).await, Ok(false));
-    assert_eq!(overlay.swap("c", Some(vec![0]), Some(vec![2]), None).await, Ok(true));
+    assert_eq!(
+        overlay.swap("c", Some(vec![9]), None, None).await,
+        Ok(false)
+    );
+    assert_eq!(
+        overlay.swap("c", Some(vec![0]), Some(vec![2]), None).await,
+        Ok(true)
+    );
     overlay.set("d", vec![3], None).await.expect("set");
     let seen = overlay.keys("").await.expect("keys");
     assert_eq!(seen, ["a", "c", "d"]);
@@ -85,7 +104,10 @@ async fn an_overlay_leaves_what_is_below_as_it_was() {
 fn keys_and_values_have_bounds() {
     assert!(check_key(&"k".repeat(KEY_MAX_BYTES)).is_ok());
     for key in ["", "a\0b", "a\nb", &"k".repeat(KEY_MAX_BYTES + 1)] {
-        assert!(matches!(check_key(key), Err(wit::KvError::TooLarge(_))), "{key:?}");
+        assert!(
+            matches!(check_key(key), Err(wit::KvError::TooLarge(_))),
+            "{key:?}"
+        );
     }
     assert!(check_value("k", &vec![0; VALUE_MAX_BYTES]).is_ok());
     assert!(check_value("k", &vec![0; VALUE_MAX_BYTES + 1]).is_err());

@@ -55,9 +55,7 @@ fn every_secret_goes_somewhere(
     asked: &BTreeSet<Capability>,
 ) -> Result<(), InvalidManifest> {
     for name in settings.secrets() {
-        let is_used = |capability: &Capability| {
-            matches!(capability, Capability::Secret { setting, .. } if setting == name)
-        };
+        let is_used = |capability: &Capability| matches!(capability, Capability::Secret { setting, .. } if setting == name);
         if !asked.iter().any(is_used) {
             return Err(at(
                 format!("settings.properties.{name}.writeOnly"),

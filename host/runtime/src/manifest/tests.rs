@@ -220,7 +220,7 @@ fn a_wrong_golden_test_is_refused_by_its_key() {
         expect = { outcome = "ok" }"#;
     let manifest = with(whole).expect("a manifest");
     assert_eq!(
-        manifest.tests[0].http[0].request,
+        manifest.tests[0].exchanges.http[0].request,
         "GET https://example.com/"
     );
     for (from, to, wanted) in [

@@ -135,7 +135,10 @@ impl Draft<'_> {
     }
 
     fn fill_uri(&mut self, secret: &Secret) -> Result<bool, String> {
-        let whole = self.uri.path_and_query().map_or("/", |whole| whole.as_str());
+        let whole = self
+            .uri
+            .path_and_query()
+            .map_or("/", |whole| whole.as_str());
         if !whole.contains(&secret.token) {
             return Ok(false);
         }
@@ -260,7 +263,9 @@ impl Draft<'_> {
             return Err(secret.nowhere("the name of a JSON field, or twice under one name"));
         }
         let body = String::from_utf8_lossy(&self.body);
-        self.body = body.replace(&reference, &quoted(&secret.value)).into_bytes();
+        self.body = body
+            .replace(&reference, &quoted(&secret.value))
+            .into_bytes();
         Ok(true)
     }
 }
@@ -292,7 +297,9 @@ fn with_reference(value: &HeaderValue, token: &str) -> Option<Text> {
     }
     let credentials = BASE64.decode(credentials.trim()).ok()?;
     let credentials = String::from_utf8(credentials).ok()?;
-    credentials.contains(token).then_some(Text::Basic(credentials))
+    credentials
+        .contains(token)
+        .then_some(Text::Basic(credentials))
 }
 
 /// Pointers (RFC 6901) and texts of the strings that hold a token.

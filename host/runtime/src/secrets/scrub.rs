@@ -246,7 +246,11 @@ mod tests {
         for first in 0..text.len() {
             for second in first..text.len() {
                 let parts = [&text[..first], &text[first..second], &text[second..]];
-                assert_eq!(through(&scrubber, &parts).await, covered, "{first} {second}");
+                assert_eq!(
+                    through(&scrubber, &parts).await,
+                    covered,
+                    "{first} {second}"
+                );
             }
         }
         let bytes: Vec<_> = text.chunks(1).collect();

@@ -13,9 +13,11 @@ use wasmtime_wasi_http::{Error, WasiBody, WasiHttpHooks as _};
 
 use super::outgoing::Unfilled;
 use super::*;
+use crate::egress::Network;
 use crate::egress::address::{AddressPolicy, Cidr};
-use crate::egress::http::HttpGate;
-use crate::egress::{Contacts, Network};
+use crate::egress::allow::Permits;
+use crate::egress::contacts::Contacts;
+use crate::egress::gate::Gate;
 use crate::log::CallLog;
 
 /// A secret that needs escaping everywhere.
@@ -39,7 +41,10 @@ fn made(settings: Value, grants: &[&str]) -> Result<(Secrets, Settings), BadSecr
         panic!("an object")
     };
     let settings = schema().validate(settings).expect("settings");
-    let grants = grants.iter().map(|grant| grant.parse().expect(grant)).collect();
+    let grants = grants
+        .iter()
+        .map(|grant| grant.parse().expect(grant))
+        .collect();
     let id = InstallationId::from_random([7; 10]);
     let secrets = Secrets::new(&schema(), &settings, &grants, &ReferenceKey([1; 32]), &id)?;
     Ok((secrets, settings))
@@ -52,7 +57,9 @@ fn with(grants: &[&str]) -> Secrets {
 
 fn reference(secrets: &Secrets, setting: &str) -> String {
     let mut list = secrets.list.iter();
-    let secret = list.find(|secret| secret.setting == setting).expect(setting);
+    let secret = list
+        .find(|secret| secret.setting == setting)
+        .expect(setting);
     secret.reference.clone()
 }
 
@@ -121,13 +128,19 @@ async fn a_secret_goes_to_the_place_and_destination_that_are_granted_and_nowhere
                     };
                     let sent = send(&secrets, request).await;
                     let is_granted = (place, host) == (granted_place, granted_host);
-                    assert_eq!(sent.is_ok(), is_granted, "{grant}: {place} {host}: {sent:?}");
+                    assert_eq!(
+                        sent.is_ok(),
+                        is_granted,
+                        "{grant}: {place} {host}: {sent:?}"
+                    );
                     let Ok(sent) = sent else { continue };
                     assert_eq!(sent.carries.as_deref(), Some("token"));
                     let shown = format!("{sent:?}");
                     assert!(!shown.contains(&token), "{shown}");
                     match place {
-                        "path" => assert!(sent.uri.ends_with("/botp%2Fw%22d&1%20x/send"), "{shown}"),
+                        "path" => {
+                            assert!(sent.uri.ends_with("/botp%2Fw%22d&1%20x/send"), "{shown}")
+                        }
                         "query:key" => {
                             assert!(sent.uri.ends_with("/?a=1&key=p%2Fw%22d%261%20x"), "{shown}");
                         }
@@ -156,14 +169,20 @@ async fn a_refusal_names_setting_place_and_what_would_allow_it() {
     ] {
         assert!(refused.contains(part), "{refused}");
     }
-    assert!(!refused.contains(TOKEN) && !refused.contains(&token), "{refused}");
+    assert!(
+        !refused.contains(TOKEN) && !refused.contains(&token),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
 async fn a_url_that_is_a_secret_keeps_its_origin_and_stands_for_path_and_query() {
     let secrets = with(&["secret hook path setting:hook"]);
     let hook = reference(&secrets, "hook");
-    assert!(hook.starts_with("https://hooks.test/shoal-secret-hook-"), "{hook}");
+    assert!(
+        hook.starts_with("https://hooks.test/shoal-secret-hook-"),
+        "{hook}"
+    );
     for (url, real) in [
         (hook.clone(), HOOK.to_owned()),
         (
@@ -236,7 +255,11 @@ async fn a_hostile_guest_gets_no_reference_out() {
         assert!(send(&secrets, request).await.is_err(), "{shown}");
     }
     // Half a reference stands for nothing, and neither does one in another writing.
-    for text in [half.to_owned(), BASE64.encode(&token), token.to_ascii_uppercase()] {
+    for text in [
+        half.to_owned(),
+        BASE64.encode(&token),
+        token.to_ascii_uppercase(),
+    ] {
         let sent = send(&secrets, post(url, Some(("x-key", &text)), "")).await;
         let sent = sent.expect("it is text like any other");
         assert_eq!((sent.headers["x-key"] == text, sent.carries), (true, None));
@@ -253,12 +276,18 @@ async fn a_hostile_guest_gets_no_reference_out() {
 #[tokio::test]
 async fn a_secret_cannot_break_out_of_its_place() {
     let settings = json!({"token": "abc\r\nx-evil: 1"});
-    let grants = ["secret token header:x-key api.test", "secret token path api.test"];
+    let grants = [
+        "secret token header:x-key api.test",
+        "secret token path api.test",
+    ];
     let secrets = made(settings, &grants).expect("secrets").0;
     let token = reference(&secrets, "token");
     let request = post("https://api.test/", Some(("x-key", &token)), "");
     let refused = send(&secrets, request).await.expect_err("no header");
-    assert!(refused.contains("holds characters that a header cannot have"), "{refused}");
+    assert!(
+        refused.contains("holds characters that a header cannot have"),
+        "{refused}"
+    );
     let request = post(&format!("https://api.test/{token}"), None, "");
     let sent = send(&secrets, request).await.expect("encoded");
     assert_eq!(sent.uri, "https://api.test/abc%0D%0Ax-evil:%201");
@@ -269,10 +298,15 @@ fn a_reference_tells_nothing_and_stays_the_same_while_the_process_lives() {
     let grants = ["secret token hmac", "secret hook path setting:hook"];
     let (secrets, settings) = made(json!({"token": TOKEN, "hook": HOOK}), &grants).expect("made");
     let hidden = secrets.hide(&settings);
-    assert!(!hidden.contains("p/w") && !hidden.contains("services"), "{hidden}");
+    assert!(
+        !hidden.contains("p/w") && !hidden.contains("services"),
+        "{hidden}"
+    );
     let parsed: Map<String, Value> = serde_json::from_str(&hidden).expect("JSON");
     assert_eq!(parsed["token"], reference(&secrets, "token"));
-    let again = made(json!({"token": "another secret"}), &grants).expect("made").0;
+    let again = made(json!({"token": "another secret"}), &grants)
+        .expect("made")
+        .0;
     assert_eq!(reference(&again, "token"), reference(&secrets, "token"));
     let id = InstallationId::from_random([8; 10]);
     let key = ReferenceKey([1; 32]);
@@ -283,10 +317,16 @@ fn a_reference_tells_nothing_and_stays_the_same_while_the_process_lives() {
 #[test]
 fn a_secret_has_a_size_and_a_url_is_one_of_the_web() {
     for (settings, part) in [
-        (json!({"token": "12345"}), "has 5 bytes; a secret has 6 to 4096"),
+        (
+            json!({"token": "12345"}),
+            "has 5 bytes; a secret has 6 to 4096",
+        ),
         (json!({"token": "x".repeat(4097)}), "has 4097 bytes"),
         (json!({"hook": "ftp://h.test/x"}), "https://"),
-        (json!({"hook": "https://user:password@h.test/x"}), "user information"),
+        (
+            json!({"hook": "https://user:password@h.test/x"}),
+            "user information",
+        ),
     ] {
         let refused = made(settings, &[]).err().expect("refused");
         assert!(refused.reason.contains(part), "{refused:?}");
@@ -299,18 +339,32 @@ fn a_key_signs_without_being_seen() {
     // The example of the reference implementations of Standard Webhooks.
     let key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let data = br#"msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{"test": 2432232314}"#;
-    let secrets = made(json!({"token": key}), &["secret token hmac"]).expect("made").0;
-    let signed = secrets.list[0].sign(wit::KeyEncoding::Base64, data).expect("signed");
-    assert_eq!(BASE64.encode(signed), "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    let secrets = made(json!({"token": key}), &["secret token hmac"])
+        .expect("made")
+        .0;
+    let signed = secrets.list[0]
+        .sign(wit::KeyEncoding::Base64, data)
+        .expect("signed");
+    assert_eq!(
+        BASE64.encode(signed),
+        "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    );
     // RFC 4231, test case 2, has a key of four bytes; this is its key twice.
-    let secrets = made(json!({"token": "JefeJefe"}), &["secret token hmac"]).expect("made").0;
+    let secrets = made(json!({"token": "JefeJefe"}), &["secret token hmac"])
+        .expect("made")
+        .0;
     let text = secrets.list[0].sign(wit::KeyEncoding::Text, b"what do ya want for nothing?");
     let mut mac = hmac(b"JefeJefe");
     mac.update(b"what do ya want for nothing?");
     assert_eq!(text.expect("signed"), mac.finalize().into_bytes().to_vec());
-    let secrets = made(json!({"token": "not base64!"}), &["secret token hmac"]).expect("made").0;
+    let secrets = made(json!({"token": "not base64!"}), &["secret token hmac"])
+        .expect("made")
+        .0;
     let bad = secrets.list[0].sign(wit::KeyEncoding::Base64, data);
-    assert!(matches!(bad, Err(wit::SecretError::Malformed(_))), "{bad:?}");
+    assert!(
+        matches!(bad, Err(wit::SecretError::Malformed(_))),
+        "{bad:?}"
+    );
 }
 
 #[test]
@@ -341,21 +395,23 @@ async fn echo(head: &'static str) -> SocketAddr {
     address
 }
 
-fn gate(grants: &[&str], secrets: Secrets, opened: &[&str]) -> (HttpGate, CallLog) {
-    let open = opened.iter().map(|cidr| cidr.parse::<Cidr>().expect("a range"));
+fn gate(grants: &[&str], secrets: Secrets, opened: &[&str]) -> (Gate, CallLog) {
+    let open = opened
+        .iter()
+        .map(|cidr| cidr.parse::<Cidr>().expect("a range"));
     let policy = AddressPolicy {
         open: open.collect(),
     };
-    let grants = grants.iter().map(|grant| grant.parse().expect(grant)).collect();
+    let grants = grants
+        .iter()
+        .map(|grant| grant.parse().expect(grant))
+        .collect();
     let settings = schema().validate(Map::new()).expect("no settings");
-    let allow = AllowList::new(&grants, &settings, |capability| match capability {
-        Capability::Http { to, .. } => Some(to),
-        _ => None,
-    });
+    let allow = Permits::new("spy", &grants, &grants, &settings);
     let log = CallLog::new(10_000);
-    let gate = HttpGate {
+    let gate = Gate {
         network: Arc::new(Network::new(policy, b"").expect("roots")),
-        allow: Arc::new(allow.expect("a list")),
+        allow: Arc::new(allow.expect("permits")),
         contacts: Contacts::default(),
         secrets: Arc::new(secrets),
         log: log.clone(),
@@ -367,7 +423,7 @@ fn gate(grants: &[&str], secrets: Secrets, opened: &[&str]) -> (HttpGate, CallLo
     (gate, log)
 }
 
-async fn through(gate: &mut HttpGate, request: Request<String>) -> Result<(HeaderMap, String), Error> {
+async fn through(gate: &mut Gate, request: Request<String>) -> Result<(HeaderMap, String), Error> {
     let nothing = Box::new(async { Ok(()) });
     let sending = Box::into_pin(gate.send_request(request.map(body), None, nothing));
     let (answer, driver) = sending.await?;
@@ -382,7 +438,10 @@ async fn through(gate: &mut HttpGate, request: Request<String>) -> Result<(Heade
 async fn a_server_that_echoes_gives_nothing_away() {
     let head = "HTTP/1.1 302 Found\r\nlocation: /?t=p%2Fw%22d%261%20x\r\nconnection: close";
     let address = echo(head).await;
-    let grants = [format!("http {address}"), format!("secret token header:x-key {address}")];
+    let grants = [
+        format!("http {address}"),
+        format!("secret token header:x-key {address}"),
+    ];
     let basic = format!("secret token header:authorization {address}");
     let grants: Vec<_> = grants.iter().map(String::as_str).chain([&*basic]).collect();
     let secrets = made(json!({"token": TOKEN}), &grants).expect("made").0;
@@ -396,7 +455,10 @@ async fn a_server_that_echoes_gives_nothing_away() {
     headers.insert("accept-encoding", "gzip".parse().expect("a header"));
     let (headers, body) = through(&mut gate, request).await.expect("an answer");
     assert!(body.contains("x-key: *********\r\n"), "{body}");
-    assert!(!body.contains(TOKEN) && !body.contains(&BASE64.encode(TOKEN)[..8]), "{body}");
+    assert!(
+        !body.contains(TOKEN) && !body.contains(&BASE64.encode(TOKEN)[..8]),
+        "{body}"
+    );
     assert!(!body.contains("accept-encoding"), "{body}");
     assert_eq!(headers["location"], "/?t=*****************");
     assert_eq!(log.take().0, []);
@@ -405,7 +467,10 @@ async fn a_server_that_echoes_gives_nothing_away() {
 #[tokio::test]
 async fn a_secret_goes_without_tls_only_where_the_operator_opened_the_address() {
     let address = echo("HTTP/1.1 200 OK\r\nconnection: close").await;
-    let grants = [format!("http {address}"), format!("secret token header:x-key {address}")];
+    let grants = [
+        format!("http {address}"),
+        format!("secret token header:x-key {address}"),
+    ];
     let grants: Vec<_> = grants.iter().map(String::as_str).collect();
     let url = format!("http://{address}/x");
     for (opened, is_sent) in [(&["127.0.0.1/32"][..], true), (&[], false)] {
@@ -420,13 +485,22 @@ async fn a_secret_goes_without_tls_only_where_the_operator_opened_the_address() 
 #[tokio::test]
 async fn an_answer_that_cannot_be_searched_is_dropped() {
     let address = echo("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close").await;
-    let grants = [format!("http {address}"), format!("secret token header:x-key {address}")];
+    let grants = [
+        format!("http {address}"),
+        format!("secret token header:x-key {address}"),
+    ];
     let grants: Vec<_> = grants.iter().map(String::as_str).collect();
     let secrets = made(json!({"token": TOKEN}), &grants).expect("made").0;
     let (mut gate, log) = gate(&grants, secrets, &["127.0.0.0/8"]);
     let request = post(&format!("http://{address}/x"), None, "");
     let dropped = through(&mut gate, request).await.expect_err("dropped");
-    assert!(matches!(dropped, Error::HttpResponseContentCoding(_)), "{dropped:?}");
+    assert!(
+        matches!(dropped, Error::HttpResponseContentCoding(_)),
+        "{dropped:?}"
+    );
     let remark = &log.take().0[0].message;
-    assert!(remark.contains("cannot be searched for secrets"), "{remark}");
+    assert!(
+        remark.contains("cannot be searched for secrets"),
+        "{remark}"
+    );
 }

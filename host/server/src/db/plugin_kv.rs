@@ -202,9 +202,15 @@ mod tests {
             let written = acme.kv_write(set(&id, "k", b"1"), MAX, now).await;
             assert_eq!(written.expect("written"), KvWritten::Yes);
             assert_eq!(other.kv_get(&id, "k", now).await.expect("read"), None);
-            assert_eq!(acme.kv_get(&id, "k", now).await.expect("read"), Some(b"1".to_vec()));
+            assert_eq!(
+                acme.kv_get(&id, "k", now).await.expect("read"),
+                Some(b"1".to_vec())
+            );
             assert!(acme.remove_installation(&id).await.expect("deleted"));
-            assert_eq!(acme.kv_names(&id, now).await.expect("read"), [] as [&str; 0]);
+            assert_eq!(
+                acme.kv_names(&id, now).await.expect("read"),
+                [] as [&str; 0]
+            );
             let gone = acme.kv_write(set(&id, "k", b"1"), MAX, now).await;
             assert!(matches!(gone, Err(DbError::RowCount { .. })), "{gone:?}");
         })
@@ -231,11 +237,20 @@ mod tests {
                 assert_eq!(done.expect("answered"), written, "{now}");
             }
             let (before, after) = (Timestamp(99), Timestamp(100));
-            assert_eq!(acme.kv_get(&id, "k", before).await.expect("read"), Some(b"2".to_vec()));
+            assert_eq!(
+                acme.kv_get(&id, "k", before).await.expect("read"),
+                Some(b"2".to_vec())
+            );
             assert_eq!(acme.kv_get(&id, "k", after).await.expect("read"), None);
-            assert_eq!(acme.delete_expired_kv(before, 10).await.expect("deleted"), 0);
+            assert_eq!(
+                acme.delete_expired_kv(before, 10).await.expect("deleted"),
+                0
+            );
             assert_eq!(acme.delete_expired_kv(after, 10).await.expect("deleted"), 1);
-            let delete = KvWrite { expected: None, ..swap(None, None) };
+            let delete = KvWrite {
+                expected: None,
+                ..swap(None, None)
+            };
             let done = acme.kv_write(delete, MAX, after).await;
             assert_eq!(done.expect("nothing there"), KvWritten::Yes);
         })
@@ -247,20 +262,38 @@ mod tests {
         each_database(|db| async move {
             let (acme, id) = installed(&db, "acme").await;
             let names: Vec<_> = ('a'..='l').map(|c| format!("k{c}")).collect();
-            let writes = names.iter().map(|name| {
-                acme.kv_write(set(&id, name, b"v"), MAX, Timestamp(10))
-            });
+            let writes = names
+                .iter()
+                .map(|name| acme.kv_write(set(&id, name, b"v"), MAX, Timestamp(10)));
             let written = futures_util::future::join_all(writes).await;
-            let kept = written.iter().filter(|w| matches!(w, Ok(KvWritten::Yes))).count();
-            let full = written.iter().filter(|w| matches!(w, Ok(KvWritten::Full { .. }))).count();
+            let kept = written
+                .iter()
+                .filter(|w| matches!(w, Ok(KvWritten::Yes)))
+                .count();
+            let full = written
+                .iter()
+                .filter(|w| matches!(w, Ok(KvWritten::Full { .. })))
+                .count();
             assert_eq!((kept, full), (3, 9), "{written:?}");
             let present = acme.kv_names(&id, Timestamp(10)).await.expect("read");
             assert_eq!(present.len(), 3);
             let large = set(&id, &present[0], &[0; 97]);
-            let full = acme.kv_write(large, MAX, Timestamp(10)).await.expect("answered");
-            assert_eq!(full, KvWritten::Full { keys: 3, bytes: 105 });
+            let full = acme
+                .kv_write(large, MAX, Timestamp(10))
+                .await
+                .expect("answered");
+            assert_eq!(
+                full,
+                KvWritten::Full {
+                    keys: 3,
+                    bytes: 105
+                }
+            );
             let fits = set(&id, &present[0], &[0; 90]);
-            let fits = acme.kv_write(fits, MAX, Timestamp(10)).await.expect("answered");
+            let fits = acme
+                .kv_write(fits, MAX, Timestamp(10))
+                .await
+                .expect("answered");
             assert_eq!(fits, KvWritten::Yes, "its own old bytes do not count");
         })
         .await;

@@ -1,9 +1,11 @@
 //! What the operator allows a tenant's plugins.
 
 use shoal_model::Timestamp;
+use shoal_runtime::TenantLimits;
 
 use super::plugins::next;
 use super::{DbError, System, TenantDb};
+use crate::limits::{self, LimitsByKind};
 
 /// A tenant's own bounds.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -12,8 +14,32 @@ pub struct TenantLimitRow {
     pub tenant_id: i64,
     /// Its share of the slots.
     pub weight: i64,
-    /// JSON, as [`LimitsByKind`](crate::limits::LimitsByKind).
+    /// JSON, as [`LimitsByKind`].
     pub limits: String,
+}
+
+impl TenantLimitRow {
+    /// What was set.
+    ///
+    /// # Errors
+    /// [`DbError::Corrupt`].
+    pub fn by_kind(&self) -> Result<LimitsByKind, DbError> {
+        serde_json::from_str(&self.limits)
+            .map_err(|error| DbError::corrupt("tenant_limit", self.tenant_id, error))
+    }
+
+    /// What the runtime is told of it.
+    ///
+    /// # Errors
+    /// [`DbError::Corrupt`].
+    pub fn tenant_limits(&self) -> Result<TenantLimits, DbError> {
+        let limits = limits::checked(&self.by_kind()?)
+            .map_err(|why| DbError::corrupt("tenant_limit", self.tenant_id, why))?;
+        Ok(TenantLimits {
+            weight: u32::try_from(self.weight).unwrap_or(1),
+            limits,
+        })
+    }
 }
 
 impl System {

@@ -83,7 +83,7 @@ async fn set(
 async fn shown(app: &App, db: &TenantDb) -> Result<axum::Json<Value>, ApiError> {
     let row = db.plugin_limits().await?;
     let (weight, set) = match &row {
-        Some(row) => (row.weight, limits::by_kind(row)?),
+        Some(row) => (row.weight, row.by_kind()?),
         None => (1, LimitsByKind::new()),
     };
     let overrides = limits::checked(&set).map_err(ApiError::internal)?;

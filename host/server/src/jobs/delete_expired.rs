@@ -34,6 +34,10 @@ const ALERTS_KEPT: Duration = DAY.saturating_mul(460);
 const AUDIT_KEPT: Duration = DAY.saturating_mul(730);
 /// Lines of one deletion.
 const AUDIT_BATCH: i64 = 1000;
+/// Failures of plugins, for whoever has to find out why.
+const FAILURES_KEPT: Duration = DAY.saturating_mul(30);
+/// Hosts that plugins contacted.
+const CONTACTS_KEPT: Duration = DAY.saturating_mul(90);
 /// Alerts of one deletion; each takes its transitions and notifications along.
 const ALERTS_BATCH: i64 = 500;
 /// Values of plugins of one deletion.
@@ -125,6 +129,14 @@ async fn delete_usage(db: &TenantDb, scheduled: Timestamp) -> Result<()> {
         }
     }
     db.delete_drafts(scheduled - DRAFTS_KEPT).await?;
+    let day = (scheduled - CONTACTS_KEPT).unix_ms() / DAY.as_millis() as i64;
+    db.delete_plugin_usage(day, (scheduled - USAGE_KEPT).hour())
+        .await?;
+    for _ in 0..ROUNDS_MAX {
+        if db.delete_failures(scheduled - FAILURES_KEPT).await? == 0 {
+            break;
+        }
+    }
     Ok(())
 }
 

@@ -44,7 +44,10 @@ async fn relay(answers: &'static [(&'static str, &'static str)]) -> (String, Hea
                     };
                     let given = answers.iter().find(|(word, _)| said.starts_with(word));
                     let answer = given.map_or(answer, |(_, answer)| answer);
-                    let _ = stream.get_mut().write_all(format!("{answer}\r\n").as_bytes()).await;
+                    let _ = stream
+                        .get_mut()
+                        .write_all(format!("{answer}\r\n").as_bytes())
+                        .await;
                 }
             });
         }
@@ -102,9 +105,15 @@ async fn a_message_reaches_its_recipients_and_is_named_by_its_work() {
     let recipients = heard.iter().filter(|line| line.starts_with("RCPT")).count();
     assert_eq!(recipients, 2, "the text names nobody");
     let headers = heard.iter().take_while(|line| !line.is_empty());
-    assert!(headers.clone().all(|line| !line.starts_with("Bcc")), "{heard:#?}");
+    assert!(
+        headers.clone().all(|line| !line.starts_with("Bcc")),
+        "{heard:#?}"
+    );
     let subject = headers.clone().find(|line| line.starts_with("Subject: "));
-    assert!(subject.is_some_and(|subject| subject.is_ascii()), "{subject:?}");
+    assert!(
+        subject.is_some_and(|subject| subject.is_ascii()),
+        "{subject:?}"
+    );
 }
 
 #[tokio::test]
@@ -121,13 +130,20 @@ async fn only_what_may_pass_is_tried_again() {
     for (answers, is_retry) in cases {
         let (url, _) = relay(answers).await;
         let error = send(&url).await.expect_err("refused");
-        assert_eq!(matches!(error, MailError::Retry(_)), is_retry, "{answers:?}: {error}");
+        assert_eq!(
+            matches!(error, MailError::Retry(_)),
+            is_retry,
+            "{answers:?}: {error}"
+        );
     }
     let error = send("smtp://127.0.0.1:1").await.expect_err("nobody there");
     assert!(matches!(error, MailError::Retry(_)), "{error}");
     let (url, _) = relay(&[("RCPT TO:<b@", "550 5.1.1 no such user: b@example.org")]).await;
     let error = send(&url).await.expect_err("refused").to_string();
-    assert!(error.contains("550") && error.contains("b@example.org"), "{error}");
+    assert!(
+        error.contains("550") && error.contains("b@example.org"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -140,7 +156,10 @@ async fn nothing_is_said_without_tls_unless_the_operator_wants_it() {
     let relay = opened(&strict).expect("good").expect("a relay");
     let error = relay.send(mail()).await.expect_err("no STARTTLS there");
     assert!(matches!(error, MailError::Retry(_)), "{error}");
-    assert!(heard.lock().iter().all(|line| !line.starts_with("MAIL")), "{heard:?}");
+    assert!(
+        heard.lock().iter().all(|line| !line.starts_with("MAIL")),
+        "{heard:?}"
+    );
 }
 
 #[tokio::test]
@@ -155,23 +174,63 @@ async fn a_wrong_password_is_the_operators_to_mend_and_shown_to_nobody() {
     let error = relay.send(mail()).await.expect_err("refused");
     assert!(matches!(error, MailError::Retry(_)), "{error}");
     assert!(!error.to_string().contains("hunter2"), "{error}");
-    let auth = heard.lock().iter().any(|line| line.starts_with("AUTH PLAIN "));
+    let auth = heard
+        .lock()
+        .iter()
+        .any(|line| line.starts_with("AUTH PLAIN "));
     assert!(auth, "{heard:?}");
 }
 
 #[test]
 fn what_makes_no_sense_is_named() {
-    assert!(opened(&MailConfig::default()).expect("nothing is set").is_none());
+    assert!(
+        opened(&MailConfig::default())
+            .expect("nothing is set")
+            .is_none()
+    );
     let good = config("smtp://relay.example.com");
     for (config, part) in [
-        (MailConfig { from: None, ..good.clone() }, "[mail] from is not"),
-        (MailConfig { relay: None, ..good.clone() }, "[mail] relay is not"),
-        (MailConfig { from: Some("nobody".to_owned()), ..good.clone() }, "[mail] from: \"nobody\""),
-        (config("https://relay.example.com"), "neither smtp:// nor smtps://"),
-        (config("smtp://u:hunter2@relay.example.com"), "password_file or SHOAL_MAIL_PASSWORD"),
-        (config("smtp://u@relay.example.com"), "would cross the network"),
+        (
+            MailConfig {
+                from: None,
+                ..good.clone()
+            },
+            "[mail] from is not",
+        ),
+        (
+            MailConfig {
+                relay: None,
+                ..good.clone()
+            },
+            "[mail] relay is not",
+        ),
+        (
+            MailConfig {
+                from: Some("nobody".to_owned()),
+                ..good.clone()
+            },
+            "[mail] from: \"nobody\"",
+        ),
+        (
+            config("https://relay.example.com"),
+            "neither smtp:// nor smtps://",
+        ),
+        (
+            config("smtp://u:hunter2@relay.example.com"),
+            "password_file or SHOAL_MAIL_PASSWORD",
+        ),
+        (
+            config("smtp://u@relay.example.com"),
+            "would cross the network",
+        ),
         (config("smtps://relay.example.com"), "choose one"),
-        (MailConfig { tls: MailTls::Required, ..config("smtp://u@relay.example.com") }, "names a user"),
+        (
+            MailConfig {
+                tls: MailTls::Required,
+                ..config("smtp://u@relay.example.com")
+            },
+            "names a user",
+        ),
     ] {
         let error = format!("{:#}", opened(&config).err().expect(part));
         assert!(error.contains(part), "{error}");

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use shoal_runtime::{
-    KEY_VALUE_MAX_BYTES, KEYS_MAX, KeyValue, KeyValueError, MailRelay, Services,
-};
+use shoal_runtime::{KEY_VALUE_MAX_BYTES, KEYS_MAX, KeyValue, KeyValueError, MailRelay, Services};
 
 use crate::clock::Clock;
 use crate::db::plugin_kv::{KvMax, KvWrite, KvWritten};
