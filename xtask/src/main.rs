@@ -1,5 +1,4 @@
-//! Everything a developer runs: `cargo xtask test`, `demo`, `bench`, `hostile`, `ci`, `plugins`, `docs`,
-//! `postgres`.
+//! Everything a developer runs: `cargo xtask test`, `demo`, `bench`, `hostile`, `ci`, `plugins`, `docs`, `postgres`.
 //!
 //! One module a command, in the order in which they build on each other: [`report`] prints, [`command`]
 //! runs other programs, [`toolchain`], [`plugins`], [`postgres`] and [`python`] prepare, and the rest is what

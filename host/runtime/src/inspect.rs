@@ -282,7 +282,7 @@ const SOCKETS: [&str; 7] = [
     "wasi:sockets/udp",
 ];
 
-/// The capability that an interface belongs to, if it needs one.
+/// The capability that an import belongs to, if it needs one.
 pub fn capability_of(import: &str) -> Option<CapabilityKind> {
     match import.split('@').next().unwrap_or_default() {
         "wasi:http/types" | "wasi:http/outgoing-handler" => Some(CapabilityKind::Http),

@@ -24,6 +24,9 @@ pub(crate) struct Shape {
     http: bool,
     net: bool,
     ingest: bool,
+    mail: bool,
+    kv: bool,
+    secrets: bool,
 }
 
 impl Shape {
@@ -32,6 +35,9 @@ impl Shape {
             http: grants.has(CapabilityKind::Http),
             net: grants.has(CapabilityKind::Net),
             ingest: grants.has(CapabilityKind::Ingest),
+            mail: grants.has(CapabilityKind::Mail),
+            kv: grants.has(CapabilityKind::Kv),
+            secrets: grants.has(CapabilityKind::Secrets),
         }
     }
 }
@@ -57,6 +63,15 @@ pub(crate) fn linker(engine: &Engine, sort: Sort, shape: Shape) -> wasmtime::Res
     }
     if shape.ingest {
         imports::ingest::add_to_linker::<_, HasSelf<State>>(l, |state| state)?;
+    }
+    if shape.mail {
+        imports::mail::add_to_linker::<_, HasSelf<State>>(l, |state| state)?;
+    }
+    if shape.kv {
+        imports::kv::add_to_linker::<_, HasSelf<State>>(l, |state| state)?;
+    }
+    if shape.secrets {
+        imports::secrets::add_to_linker::<_, HasSelf<State>>(l, |state| state)?;
     }
     Ok(linker)
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
-use shoal_model::Digest;
-use shoal_model::grant::{Capability, Grants, Kind};
+use shoal_model::grant::{Capability, CapabilityKind, Grants, Kind};
 use shoal_model::limit::CallLimits;
+use shoal_model::{Digest, InstallationId};
 use wasmtime::component::Component;
 
 use crate::admission::Share;
@@ -23,11 +23,14 @@ use crate::inspect::{Inspection, capability_of, inspect};
 use crate::install::{InstallOptions, World};
 use crate::installed::{Installed, InstalledParts};
 use crate::link::{Linked, Shape, reason};
+use crate::mail::Recipients;
 use crate::manifest::{LimitClass, Manifest};
 use crate::optional::{nothing, refusal};
 use crate::refusal::Refusal;
 use crate::run::{Given, Live, Work};
 use crate::runtime::{Inner, Machine};
+use crate::secrets::{BadSecret, Secrets};
+use crate::services::{Provided, Services};
 use crate::settings::{InvalidSettings, Settings};
 use crate::state::{FixedWorld, Monotonic, Parts};
 use crate::symbols::Symbols;
@@ -71,6 +74,16 @@ pub enum InstallError {
         what: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// It was granted something that this deployment does not offer.
+    #[error("{plugin} needs {what}, and this deployment has none: {next}")]
+    NoService {
+        /// The plugin's id.
+        plugin: String,
+        /// What is missing.
+        what: &'static str,
+        /// Who does what about it.
+        next: &'static str,
     },
     /// The plugin does not link; a fault of this release, because loading checks it.
     #[error("{plugin} does not link: {reason}")]
@@ -144,6 +157,7 @@ impl Plugin {
             tenant,
             weight,
             limits,
+            services,
         } = options;
         let settings = self
             .manifest()
@@ -155,6 +169,7 @@ impl Plugin {
             })?;
         let grants = self.manifest().asked().intersection(&grants);
         self.check_grants(&grants)?;
+        let provided = self.provided(&installation, &grants, &settings, services)?;
         let linked = self.linked(&grants)?;
         let share = Share {
             tenant,
@@ -170,6 +185,7 @@ impl Plugin {
             world,
             linked,
             allow: Arc::new(self.permits(&grants, &settings)?),
+            provided,
             grants,
             settings,
         })))
@@ -198,6 +214,62 @@ impl Plugin {
         let manifest = self.manifest();
         Permits::new(manifest.id.as_str(), &manifest.asked(), grants, settings)
             .map_err(|BadDestination { what, reason }| InstallError::Destination { what, reason })
+    }
+
+    /// What its instances are given beside the network.
+    fn provided(
+        &self,
+        installation: &InstallationId,
+        grants: &Grants,
+        settings: &Settings,
+        services: Services,
+    ) -> Result<Provided, InstallError> {
+        let manifest = self.manifest();
+        let plugin = || manifest.id.to_string();
+        for (kind, has, what, next) in [
+            (
+                CapabilityKind::Mail,
+                services.mail.is_some(),
+                "a relay for mail",
+                "the operator sets `relay` and `from` under [mail] in the configuration",
+            ),
+            (
+                CapabilityKind::Kv,
+                services.kv.is_some(),
+                "a place to keep values",
+                "give one to whoever runs it",
+            ),
+        ] {
+            if grants.has(kind) && !has {
+                let plugin = plugin();
+                return Err(InstallError::NoService { plugin, what, next });
+            }
+        }
+        let of_setting = |setting: &str, reason| InstallError::Destination {
+            what: format!("setting {setting}"),
+            reason,
+        };
+        let recipients = Recipients::new(grants, settings)
+            .map_err(|(setting, reason)| of_setting(&setting, reason))?;
+        let key = &self.runtime.references;
+        let secrets = Secrets::new(&manifest.settings, settings, grants, key, installation)
+            .map_err(|BadSecret { setting, reason }| of_setting(&setting, reason))?;
+        if let Some(useless) = secrets.useless() {
+            let asked = manifest.asked();
+            let is_for_it = |capability: &&Capability| matches!(capability, Capability::Secret { setting, .. } if setting == useless);
+            if let Some(capability) = asked.0.iter().find(is_for_it) {
+                return Err(InstallError::MissingGrant {
+                    plugin: plugin(),
+                    capability: capability.clone(),
+                });
+            }
+        }
+        Ok(Provided {
+            services,
+            secrets: Arc::new(secrets),
+            recipients: Arc::new(recipients),
+            ..Provided::default()
+        })
     }
 
     fn linked(&self, grants: &Grants) -> Result<Linked, InstallError> {
@@ -295,6 +367,7 @@ impl Plugin {
             limits: self.limits,
             network: Arc::clone(&self.runtime.network),
             allow: Arc::default(),
+            provided: Provided::default(),
             fixed: (self.sort == Sort::Exact).then_some(FixedWorld {
                 now_unix_ms: 0,
                 seed: [0; 32],

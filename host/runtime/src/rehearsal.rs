@@ -5,15 +5,18 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use shoal_model::grant::Grants;
 use shoal_model::{InstallationId, Timestamp};
 
 use crate::call::{Call, CallContext, CallError, CallReport};
 use crate::egress::script::{Beyond, Exchanges, Script};
 use crate::install::{InstallOptions, World};
+use crate::kv::MemoryKeyValue;
+use crate::mail::{Mail, MemoryRelay};
 use crate::plugin::{InstallError, Plugin};
 use crate::receiver::Ingest;
+use crate::services::Services;
 use crate::state::{FixedWorld, Monotonic};
 
 use self::faults::Faults;
@@ -142,7 +145,13 @@ pub(crate) struct Play {
 }
 
 impl Play {
-    pub(crate) async fn perform(self, plugin: &Arc<Plugin>) -> Result<Rehearsed, InstallError> {
+    pub(crate) async fn perform(mut self, plugin: &Arc<Plugin>) -> Result<Rehearsed, InstallError> {
+        let now = self.now;
+        let relay = Arc::new(MemoryRelay::default());
+        self.options.services = Services {
+            kv: Some(Arc::new(MemoryKeyValue::new(move || now))),
+            mail: Some(Arc::<MemoryRelay>::clone(&relay)),
+        };
         let world = World {
             network: Arc::new(plugin.network().played_by(Arc::clone(&self.script))),
             fixed: self.fixed,
@@ -161,9 +170,17 @@ impl Play {
                 rehearsed
             }
         };
+        let sent = relay.taken();
+        if !sent.is_empty() {
+            rehearsed.outcome["mail"] = sent.iter().map(as_json).collect();
+        }
         rehearsed.problems = self.script.problems();
         Ok(rehearsed)
     }
+}
+
+fn as_json(mail: &Mail) -> Value {
+    json!({ "to": mail.to, "subject": mail.subject, "text": mail.text, "html": mail.html })
 }
 
 fn shown<T: Answer>(call: Call<T>) -> Rehearsed {

@@ -22,6 +22,7 @@ use crate::engine::{self, Sort};
 use crate::link::{self, Shape};
 use crate::plugin::Plugin;
 use crate::refusal::Refusal;
+use crate::secrets::ReferenceKey;
 use crate::slots::Slots;
 use crate::state::State;
 
@@ -130,6 +131,7 @@ pub(crate) struct Inner {
     pub(crate) tenants: RwLock<HashMap<u64, TenantLimits>>,
     /// Numbers installations.
     pub(crate) next_key: AtomicU64,
+    pub(crate) references: ReferenceKey,
 }
 
 /// An engine with its slots and linkers.
@@ -211,6 +213,7 @@ impl Runtime {
             compiling: Semaphore::new(1),
             tenants: RwLock::default(),
             next_key: AtomicU64::new(0),
+            references: ReferenceKey::random(),
         };
         inner.start_clock()?;
         Ok(Runtime(Arc::new(inner)))

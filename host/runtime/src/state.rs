@@ -20,6 +20,7 @@ use crate::memory::MemoryLimiter;
 use crate::meter::Meter;
 use crate::receiver::{self, Ingest};
 use crate::seeded::SeededStream;
+use crate::services::Provided;
 
 /// Data of one store.
 pub(crate) struct State {
@@ -35,6 +36,7 @@ pub(crate) struct State {
     /// Times that the guest turned to the host in this call.
     pub(crate) host_calls: u64,
     ingest: Option<Arc<dyn Ingest>>,
+    pub(crate) provided: Provided,
 }
 
 /// The world as a guest sees it for whom it is made up.
@@ -63,6 +65,7 @@ pub(crate) struct Parts {
     pub(crate) network: Arc<Network>,
     pub(crate) allow: Arc<Permits>,
     pub(crate) fixed: Option<FixedWorld>,
+    pub(crate) provided: Provided,
 }
 
 impl State {
@@ -80,6 +83,7 @@ impl State {
                 network: parts.network,
                 allow: parts.allow,
                 contacts: Contacts::default(),
+                secrets: Arc::clone(&parts.provided.secrets),
                 log,
                 requests_max: limits.http_requests_max,
                 request_body_max_bytes: limits.http_request_body_max_bytes,
@@ -93,6 +97,7 @@ impl State {
             cpu_exceeded: false,
             host_calls: 0,
             ingest: None,
+            provided: parts.provided,
         }
     }
 

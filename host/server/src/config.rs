@@ -38,6 +38,56 @@ pub struct Config {
     pub currency: Currency,
     /// Where people reach this server, for links in notifications; empty when nobody said.
     pub public_url: String,
+    /// The way of mail.
+    pub mail: MailConfig,
+}
+
+/// How plugins' mail is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MailConfig {
+    /// `smtp://user@host:587` or `smtps://…`; no mail without.
+    pub relay: Option<String>,
+    /// Who writes, such as `Shoal <shoal@example.com>`.
+    pub from: Option<String>,
+    /// The password of the relay's user.
+    pub password: Option<Hidden>,
+    /// The file with that password; what is in `password` goes before it.
+    pub password_file: Option<PathBuf>,
+    /// Whether the relay must speak TLS.
+    pub tls: MailTls,
+}
+
+/// Whether a relay must speak TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MailTls {
+    /// From the first byte (`smtps://`) or by STARTTLS (`smtp://`), before anything else is said.
+    #[default]
+    Required,
+    /// Never: for a relay on this machine or in a network of its own.
+    None,
+}
+
+/// A text that no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(String);
+
+impl Hidden {
+    /// Hides a text.
+    pub fn new(text: String) -> Hidden {
+        Hidden(text)
+    }
+
+    /// The text.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
 }
 
 /// A currency.
@@ -73,6 +123,9 @@ pub struct File {
     /// `[limits.KIND]`
     #[serde(default)]
     pub limits: LimitsByKind,
+    /// `[mail]`
+    #[serde(default)]
+    pub mail: MailSection,
     /// Where people reach this server, such as `https://shoal.example.com`.
     pub public_url: Option<String>,
 }
@@ -103,6 +156,20 @@ pub struct BillingSection {
     pub currency: Option<String>,
     /// Digits after the point that amounts have [default: 0].
     pub currency_digits: Option<u8>,
+}
+
+/// `[mail]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailSection {
+    /// `smtp://user@host:587` or `smtps://user@host:465`.
+    pub relay: Option<String>,
+    /// Who writes, such as `Shoal <shoal@example.com>`.
+    pub from: Option<String>,
+    /// A file with the password of the relay's user in its first line.
+    pub password_file: Option<PathBuf>,
+    /// `required` or `none` [default: required].
+    pub tls: Option<MailTls>,
 }
 
 /// `[database]`
@@ -185,6 +252,15 @@ pub struct Overrides {
         value_delimiter = ','
     )]
     pub allow_private: Vec<String>,
+    /// Password of the user in the configuration's [mail] relay.
+    #[arg(
+        long,
+        env = "SHOAL_MAIL_PASSWORD",
+        value_name = "PASSWORD",
+        hide = true,
+        hide_env_values = true
+    )]
+    pub mail_password: Option<String>,
     /// Rehearse: run this many seconds ahead of the system's clock.
     #[arg(
         long,
@@ -241,6 +317,13 @@ impl Config {
                 digits: file.billing.currency_digits.unwrap_or(0),
             },
             public_url: file.public_url.unwrap_or_default(),
+            mail: MailConfig {
+                relay: file.mail.relay,
+                from: file.mail.from,
+                password: flags.mail_password.map(Hidden::new),
+                password_file: file.mail.password_file,
+                tls: file.mail.tls.unwrap_or_default(),
+            },
             data,
         }
     }

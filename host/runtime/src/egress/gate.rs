@@ -8,6 +8,7 @@ use crate::egress::allow::{Act, Permits};
 use crate::egress::contacts::{Contacts, Open};
 use crate::egress::target::Target;
 use crate::log::CallLog;
+use crate::secrets::Secrets;
 
 /// What one instance may do. Its parts are shared with the call's report.
 #[derive(Clone)]
@@ -15,6 +16,8 @@ pub(crate) struct Gate {
     pub(crate) network: Arc<Network>,
     pub(crate) allow: Arc<Permits>,
     pub(crate) contacts: Contacts,
+    /// What the host puts in on the way out, and takes out on the way in.
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) log: CallLog,
     pub(crate) requests_max: u32,
     /// Of one HTTP request, and of what is written to one connection.

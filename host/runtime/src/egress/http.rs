@@ -24,7 +24,8 @@ use crate::egress::allow::Act;
 use crate::egress::connect::{ConnectError, Stream};
 use crate::egress::gate::Gate;
 use crate::egress::target::Target;
-use crate::egress::{Contacts, HANDSHAKE_MAX, tls};
+use crate::egress::{HANDSHAKE_MAX, tls};
+use crate::secrets::outgoing::{Filled, Unfilled};
 
 /// Longest wait for the first byte of an answer; the call's own time ends it sooner.
 const FIRST_BYTE_MAX: Duration = Duration::from_secs(30);
@@ -100,7 +101,11 @@ impl Gate {
         let connection = self.may_hold();
         let connection = connection.map_err(|_| Error::ConnectionLimitReached)?;
         let is_tls = request.uri().scheme() == Some(&Scheme::HTTPS);
-        let opening = self.open(&target, is_tls);
+        let filled = self
+            .secrets
+            .fill(&target, request, self.request_body_max_bytes);
+        let Filled { request, carries } = filled.await.map_err(|e| self.unfilled(&target, e))?;
+        let opening = self.open(&target, is_tls, carries.as_deref());
         let stream = match options.connect_timeout {
             Some(wanted) => timeout(wanted, opening)
                 .await
@@ -115,8 +120,13 @@ impl Gate {
         Ok((answer, driver))
     }
 
-    /// Connects, with TLS if it is wanted.
-    async fn open(&self, target: &Target, is_tls: bool) -> Result<Box<dyn Stream>, Error> {
+    /// Connects, with TLS if it is wanted; a secret goes without only where the operator opened the address.
+    async fn open(
+        &self,
+        target: &Target,
+        is_tls: bool,
+        secret: Option<&str>,
+    ) -> Result<Box<dyn Stream>, Error> {
         if let Some(script) = &self.network.script {
             let played = script.open(target, is_tls).map_err(|e| {
                 self.log.remark(e.to_string());
@@ -137,7 +147,16 @@ impl Gate {
         })?;
         self.contacts.contacted(target);
         if !is_tls {
-            return Ok(Box::new(stream));
+            let peer = stream.peer_addr();
+            return match secret {
+                Some(secret) if !peer.is_ok_and(|peer| self.network.policy.opens(peer.ip())) => {
+                    self.log.remark(format!(
+                        "the request to {target} was refused: it holds the secret {secret} and would go without TLS; use https://, or have the operator open the address (network.allow_private)"
+                    ));
+                    Err(Error::HttpRequestDenied)
+                }
+                _ => Ok(Box::new(stream)),
+            };
         }
         let name = tls::server_name(&target.host).ok_or(Error::HttpRequestUriInvalid)?;
         let connector = TlsConnector::from(Arc::clone(&self.network.tls));
@@ -191,8 +210,14 @@ impl Gate {
             })?
             .map_err(|e| self.broken(target, &e))?;
         let between = options.between_bytes_timeout.unwrap_or(BETWEEN_BYTES_MAX);
-        let answer =
-            answer.map(|body| Answer::new(body, self.body_max_bytes, between).boxed_unsync());
+        let answer = answer.map(|body| Answer::new(body, self.body_max_bytes, between));
+        let answer = self.secrets.scrub(answer).map_err(|encoding| {
+            self.log.remark(format!(
+                "the answer of {target} was dropped: its body is encoded ({encoding}) and cannot be searched for secrets"
+            ));
+            Error::HttpResponseContentCoding(Some(encoding))
+        })?;
+        let answer = answer.map(|body| body.boxed_unsync());
         let driver: Driver = Box::new(async move {
             if is_driven {
                 // The guest learns of a broken connection from the body.
@@ -224,6 +249,16 @@ impl Gate {
                 left: max_bytes,
             },
         ))
+    }
+
+    fn unfilled(&self, target: &Target, why: Unfilled) -> Error {
+        let (why, error) = match why {
+            Unfilled::Refused(why) => (why, Error::HttpRequestDenied),
+            Unfilled::Body(error) => (format!("its body: {error}"), error),
+        };
+        self.log
+            .remark(format!("the request to {target} was refused: {why}"));
+        error
     }
 
     fn broken(&self, target: &Target, error: &hyper::Error) -> Error {

@@ -83,6 +83,7 @@ fn world(answers: &[&[&str]], grants: &[&str], roots: &[u8]) -> World {
         gate: Gate {
             network: Arc::new(network),
             allow: Arc::new(allow.expect("permits")),
+            secrets: Arc::default(),
             contacts: Contacts::default(),
             log: log.clone(),
             requests_max: 3,
