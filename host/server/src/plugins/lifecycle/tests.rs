@@ -20,13 +20,15 @@ use crate::secrets::SecretBox;
 fn variant(file: &str, changes: &[(&str, &str)]) -> Vec<u8> {
     let mut bytes = component(file);
     for (old, new) in changes {
-        let at = bytes
-            .windows(old.len())
-            .position(|window| window == old.as_bytes())
-            .expect("the manifest has it");
         let new = format!("{new:width$}", width = old.len());
         assert_eq!(new.len(), old.len(), "{new:?} is longer than {old:?}");
-        bytes[at..at + old.len()].copy_from_slice(new.as_bytes());
+        let found: Vec<usize> = (0..bytes.len() - old.len())
+            .filter(|at| bytes[*at..].starts_with(old.as_bytes()))
+            .collect();
+        assert!(!found.is_empty(), "the manifest has no {old:?}");
+        for at in found {
+            bytes[at..at + old.len()].copy_from_slice(new.as_bytes());
+        }
     }
     bytes
 }
