@@ -73,13 +73,15 @@ fn build(is_optimised: bool) -> Result<PathBuf> {
     }
     run_long(&mut build)?;
     let profile = if is_optimised { "release" } else { "debug" };
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     Ok(target.join(profile).join("examples").join("hostile"))
 }
 
 fn said(program: &Path, arguments: &[&str]) -> Result<Value> {
     let text = output(Command::new(program).args(arguments))?;
-    serde_json::from_str(&text).with_context(|| format!("`hostile {}` says no JSON", arguments.join(" ")))
+    serde_json::from_str(&text)
+        .with_context(|| format!("`hostile {}` says no JSON", arguments.join(" ")))
 }
 
 fn verdict(harmed: usize) -> Result<()> {
@@ -96,7 +98,10 @@ fn files(program: &Path, folder: &Path) -> Result<usize> {
     let mut paths = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        if path.extension().is_some_and(|end| end == "wasm" || end == "wat") {
+        if path
+            .extension()
+            .is_some_and(|end| end == "wasm" || end == "wat")
+        {
             paths.push(path);
         }
     }
@@ -230,7 +235,10 @@ fn row(name: &str, done: &Result<Value>) -> (String, bool) {
     if problem.is_empty() {
         return (row, true);
     }
-    (format!("{row}\n    NOT WELL: {}", problem.escape_debug()), false)
+    (
+        format!("{row}\n    NOT WELL: {}", problem.escape_debug()),
+        false,
+    )
 }
 
 #[cfg(test)]
@@ -244,7 +252,10 @@ mod tests {
     #[test]
     fn a_folder_and_an_option_are_told_apart() {
         let (folder, is_optimised) = options(&words("--release /tmp/x")).expect("both are known");
-        assert_eq!((folder, is_optimised), (Some(PathBuf::from("/tmp/x")), true));
+        assert_eq!(
+            (folder, is_optimised),
+            (Some(PathBuf::from("/tmp/x")), true)
+        );
         assert!(options(&words("--fast")).is_err());
     }
 
@@ -254,8 +265,12 @@ mod tests {
         assert_eq!(row("x.wasm", &crashed).1, false);
         let kept = serde_json::json!({ "outcome": "done", "problem": "it kept 90 MiB" });
         let (text, is_well) = row("x.wasm", &Ok(kept));
-        assert!(text.contains("NOT WELL: it kept 90 MiB") && !is_well, "{text}");
-        let well = serde_json::json!({ "outcome": "refused", "text": "\u{1b}[2J", "problem": null });
+        assert!(
+            text.contains("NOT WELL: it kept 90 MiB") && !is_well,
+            "{text}"
+        );
+        let well =
+            serde_json::json!({ "outcome": "refused", "text": "\u{1b}[2J", "problem": null });
         let (text, is_well) = row("x.wasm", &Ok(well));
         assert!(is_well && !text.contains('\u{1b}'), "{text}");
     }

@@ -10,6 +10,9 @@ wasmtime::component::bindgen!({
         world host {
             import shoal:plugin/log@0.1.0;
             import shoal:plugin/net@0.1.0;
+            import shoal:plugin/mail@0.1.0;
+            import shoal:plugin/kv@0.1.0;
+            import shoal:plugin/secrets@0.1.0;
             import shoal:plugin/ingest@0.1.0;
             export shoal:plugin/receiver@0.1.0;
             export shoal:plugin/check@0.1.0;
@@ -34,6 +37,12 @@ wasmtime::component::bindgen!({
         "shoal:plugin/net@0.1.0.[method]connection.start-tls": async | trappable,
         "shoal:plugin/net@0.1.0.[drop]connection": trappable,
         "shoal:plugin/ingest@0.1.0.write-metrics": async,
+        "shoal:plugin/mail@0.1.0.send": async,
+        "shoal:plugin/kv@0.1.0.get": async,
+        "shoal:plugin/kv@0.1.0.set": async,
+        "shoal:plugin/kv@0.1.0.swap": async,
+        "shoal:plugin/kv@0.1.0.delete": async,
+        "shoal:plugin/kv@0.1.0.keys": async,
     },
     exports: { default: async },
     require_store_data_send: true,

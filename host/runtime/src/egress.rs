@@ -109,12 +109,14 @@ impl Network {
         }
     }
 
-
     /// The same, with queries for records put to these resolvers instead of the system's, unless there are none.
     pub(crate) fn asking(self, resolvers: &[SocketAddr]) -> Network {
-        Network {
-            resolvers: Resolvers::new(resolvers),
-            ..self
+        match resolvers {
+            [] => self,
+            resolvers => Network {
+                resolvers: Resolvers::new(resolvers),
+                ..self
+            },
         }
     }
 }

@@ -3,13 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
+use rand_core::Rng as _;
 use shoal_model::limit::CallLimits;
-use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{
-    Deterministic, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView,
-};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::bindings::shoal::plugin as wit;
@@ -22,13 +19,8 @@ use crate::log::CallLog;
 use crate::memory::MemoryLimiter;
 use crate::meter::Meter;
 use crate::receiver::{self, Ingest};
-
-/// Connections that a guest may hold at a time.
-const CONNECTIONS_MAX: usize = 4;
-/// Random bytes that a guest may ask for at once.
-const RANDOM_MAX_BYTES: u64 = 64 << 10;
-/// Length of the seeded stream before it repeats: beyond what key generation or shuffling takes.
-const SEEDED_BYTES: usize = 4096;
+use crate::seeded::SeededStream;
+use crate::services::Provided;
 
 /// Data of one store.
 pub(crate) struct State {
@@ -41,7 +33,10 @@ pub(crate) struct State {
     pub(crate) limits: CallLimits,
     /// Set when the guest was stopped for computing too long.
     pub(crate) cpu_exceeded: bool,
+    /// Times that the guest turned to the host in this call.
+    pub(crate) host_calls: u64,
     ingest: Option<Arc<dyn Ingest>>,
+    pub(crate) provided: Provided,
 }
 
 /// The world as a guest sees it for whom it is made up.
@@ -70,6 +65,7 @@ pub(crate) struct Parts {
     pub(crate) network: Arc<Network>,
     pub(crate) allow: Arc<Permits>,
     pub(crate) fixed: Option<FixedWorld>,
+    pub(crate) provided: Provided,
 }
 
 impl State {
@@ -81,29 +77,39 @@ impl State {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_MAX_BYTES);
         State {
-            wasi: wasi(&log, parts.fixed),
+            wasi: wasi(&log, &limits, parts.fixed),
             http,
             gate: Gate {
                 network: parts.network,
                 allow: parts.allow,
                 contacts: Contacts::default(),
+                secrets: Arc::clone(&parts.provided.secrets),
                 log,
                 requests_max: limits.http_requests_max,
+                request_body_max_bytes: limits.http_request_body_max_bytes,
                 body_max_bytes: limits.http_body_max_bytes,
-                connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+                connections_max: limits.connections_max,
             },
             table,
             memory: MemoryLimiter::new(limits.memory_max_bytes),
             meter: Arc::default(),
             limits,
             cpu_exceeded: false,
+            host_calls: 0,
             ingest: None,
+            provided: parts.provided,
         }
     }
 
-    /// Makes ready for a call: a new meter, and where metrics go.
-    pub(crate) fn begin_call(&mut self, ingest: Option<Arc<dyn Ingest>>) -> Arc<Meter> {
+    /// Makes ready for a call: a new meter, how much it may compute, and where metrics go.
+    pub(crate) fn begin_call(
+        &mut self,
+        limits: CallLimits,
+        ingest: Option<Arc<dyn Ingest>>,
+    ) -> Arc<Meter> {
         self.meter = Arc::default();
+        self.limits = limits;
+        self.host_calls = 0;
         self.memory.begin_call();
         self.cpu_exceeded = false;
         self.ingest = ingest;
@@ -113,6 +119,15 @@ impl State {
     /// Lets go of what belonged to the call.
     pub(crate) fn end_call(&mut self) {
         self.ingest = None;
+    }
+
+    /// Counts a turn to the host; an error when there have been too many.
+    pub(crate) fn count_host_call(&mut self) -> wasmtime::Result<()> {
+        self.host_calls += 1;
+        if self.host_calls > self.limits.host_calls_max {
+            wasmtime::bail!("too many host calls");
+        }
+        Ok(())
     }
 
     pub(crate) fn log(&self) -> &CallLog {
@@ -125,38 +140,26 @@ impl State {
 }
 
 /// The harmless baseline: no environment, no arguments, no files, no sockets; output goes to the log.
-fn wasi(log: &CallLog, fixed: Option<FixedWorld>) -> WasiCtx {
+fn wasi(log: &CallLog, limits: &CallLimits, fixed: Option<FixedWorld>) -> WasiCtx {
     let mut wasi = WasiCtx::builder();
     wasi.stdout(log.stream(LogSource::Stdout))
         .stderr(log.stream(LogSource::Stderr))
-        .max_random_size(RANDOM_MAX_BYTES);
+        .max_random_size(limits.random_max_bytes)
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false);
     if let Some(fixed) = fixed {
-        let bytes = seeded(&fixed.seed);
-        let number = |at: usize| {
-            u128::from_le_bytes(bytes[at..at + 16].try_into().expect("16 bytes of 4096"))
-        };
-        wasi.insecure_random_seed(number(0))
-            .secure_random(Deterministic::new(bytes.clone()))
-            .insecure_random(Deterministic::new(bytes.iter().rev().copied().collect()))
+        let mut number = SeededStream::new(fixed.seed, b'n');
+        let number = u128::from(number.next_u64()) << 64 | u128::from(number.next_u64());
+        wasi.insecure_random_seed(number)
+            .secure_random(SeededStream::new(fixed.seed, b's'))
+            .insecure_random(SeededStream::new(fixed.seed, b'i'))
             .wall_clock(FixedClock(fixed.now_unix_ms));
         if fixed.monotonic == Monotonic::Stands {
             wasi.monotonic_clock(FixedClock(0));
         }
     }
     wasi.build()
-}
-
-/// SHA-256 in counter mode.
-fn seeded(seed: &[u8; 32]) -> Vec<u8> {
-    (0u64..)
-        .flat_map(|counter| {
-            let mut hash = Sha256::new();
-            hash.update(seed);
-            hash.update(counter.to_le_bytes());
-            <[u8; 32]>::from(hash.finalize())
-        })
-        .take(SEEDED_BYTES)
-        .collect()
 }
 
 /// A clock that stands.

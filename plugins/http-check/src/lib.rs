@@ -387,7 +387,10 @@ mod tests {
             let texts: Vec<_> = problems.into_iter().map(|p| p.setting).collect();
             texts.join(",")
         };
-        assert_eq!(problems(r#"{"url":"http://h/","warning_ms":10,"critical_ms":20}"#), "");
+        assert_eq!(
+            problems(r#"{"url":"http://h/","warning_ms":10,"critical_ms":20}"#),
+            ""
+        );
         assert_eq!(
             problems(
                 r#"{"url":"http://h/","warning_ms":20,"critical_ms":20,"certificate_warning_days":1}"#

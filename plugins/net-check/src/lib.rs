@@ -308,7 +308,10 @@ mod tests {
     #[track_caller]
     fn found(json: &str, status: Status, summary: &str) -> Outcome {
         let outcome = run(json).expect("an outcome");
-        assert_eq!((outcome.status, outcome.summary.as_str()), (status, summary));
+        assert_eq!(
+            (outcome.status, outcome.summary.as_str()),
+            (status, summary)
+        );
         outcome
     }
 
@@ -345,7 +348,11 @@ mod tests {
         let outcome = found(r#"{"target":"tcp://mail:25"}"#, Status::Ok, up);
         assert_eq!(outcome.value("net_check_up"), Some(1.0));
         assert!(outcome.value("net_check_duration_seconds").is_some());
-        found(r#"{"target":"tcp://mail:25","expect":"220 "}"#, Status::Ok, up);
+        found(
+            r#"{"target":"tcp://mail:25","expect":"220 "}"#,
+            Status::Ok,
+            up,
+        );
         let helo = r#"{"target":"tcp://mail:25","expect":"250 ","send":"HELO me\\r\\n"}"#;
         found(helo, Status::Ok, up);
         let outcome = found(
@@ -359,9 +366,24 @@ mod tests {
     #[test]
     fn a_certificate_is_judged_by_trust_and_by_days() {
         for (trusted, days, status, sentence) in [
-            (false, 100, Status::Critical, "tls://h:443 is not trusted: unknown issuer"),
-            (true, 2, Status::Critical, "the certificate of tls://h:443 has 2 days left"),
-            (true, 5, Status::Warning, "the certificate of tls://h:443 has 5 days left"),
+            (
+                false,
+                100,
+                Status::Critical,
+                "tls://h:443 is not trusted: unknown issuer",
+            ),
+            (
+                true,
+                2,
+                Status::Critical,
+                "the certificate of tls://h:443 has 2 days left",
+            ),
+            (
+                true,
+                5,
+                Status::Warning,
+                "the certificate of tls://h:443 has 5 days left",
+            ),
             (
                 true,
                 100,

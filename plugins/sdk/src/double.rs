@@ -8,19 +8,33 @@ pub(crate) mod net;
 pub use net::FakePeer;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
 
 use crate::http::{HttpError, Request, Response};
 use crate::ingest::{Committed, IngestError, Metrics};
+use crate::kv::KvError;
 use crate::log::Level;
+use crate::mail::{MailError, Message};
+use crate::secrets::{KeyEncoding, SecretError};
 
 type Http = Box<dyn FnMut(&Request) -> Result<Response, HttpError>>;
 type Ingest = Box<dyn FnMut(&Metrics) -> Result<Committed, IngestError>>;
+type Mail = Box<dyn FnMut(&Message) -> Result<String, MailError>>;
 
 #[derive(Default)]
 struct State {
     http: Option<Http>,
     now_unix_ms: Option<i64>,
     ingest: Option<Ingest>,
+    mail: Option<Mail>,
+    values: Option<BTreeMap<String, Vec<u8>>>,
+    secrets: BTreeMap<String, String>,
+    messages: Vec<Message>,
     requests: Vec<Request>,
     batches: Vec<Metrics>,
     lines: Vec<(Level, String)>,
@@ -80,6 +94,41 @@ impl FakeHost {
         self
     }
 
+    /// Takes mail.
+    pub fn mail(
+        self,
+        answer: impl FnMut(&Message) -> Result<String, MailError> + 'static,
+    ) -> FakeHost {
+        STATE.with_borrow_mut(|state| state.mail = Some(Box::new(answer)));
+        self
+    }
+
+    /// Keeps values; none at first, and none expires.
+    pub fn kv(self) -> FakeHost {
+        STATE.with_borrow_mut(|state| state.values = Some(BTreeMap::new()));
+        self
+    }
+
+    /// Knows the secret that a reference stands for, to sign with it. References go out as they are.
+    pub fn secret(self, reference: &str, secret: &str) -> FakeHost {
+        STATE.with_borrow_mut(|state| {
+            state
+                .secrets
+                .insert(reference.to_owned(), secret.to_owned())
+        });
+        self
+    }
+
+    /// The messages handed over so far, in order, refused ones too.
+    pub fn messages(&self) -> Vec<Message> {
+        STATE.with_borrow(|state| state.messages.clone())
+    }
+
+    /// The values that are kept.
+    pub fn values(&self) -> BTreeMap<String, Vec<u8>> {
+        STATE.with_borrow(|state| state.values.clone().unwrap_or_default())
+    }
+
     /// The requests sent so far, in order.
     pub fn requests(&self) -> Vec<Request> {
         STATE.with_borrow(|state| state.requests.clone())
@@ -129,6 +178,86 @@ pub(crate) fn write_metrics(batch: &Metrics) -> Result<Committed, IngestError> {
     let committed = answer(batch);
     STATE.with_borrow_mut(|state| state.ingest = Some(answer));
     committed
+}
+
+pub(crate) fn send_mail(message: &Message) -> Result<String, MailError> {
+    let answer = STATE.with_borrow_mut(|state| {
+        state.messages.push(message.clone());
+        state.mail.take()
+    });
+    let denied = || MailError::Denied("the fake host takes no mail".to_owned());
+    let mut answer = answer.ok_or_else(denied)?;
+    let taken = answer(message);
+    STATE.with_borrow_mut(|state| state.mail = Some(answer));
+    taken
+}
+
+fn with_values<T>(work: impl FnOnce(&mut BTreeMap<String, Vec<u8>>) -> T) -> Result<T, KvError> {
+    STATE.with_borrow_mut(|state| {
+        let values = state
+            .values
+            .as_mut()
+            .ok_or_else(|| KvError::Unavailable("the fake host keeps no values".to_owned()))?;
+        Ok(work(values))
+    })
+}
+
+pub(crate) fn get(key: &str) -> Result<Option<Vec<u8>>, KvError> {
+    with_values(|values| values.get(key).cloned())
+}
+
+pub(crate) fn set(key: &str, value: &[u8], _: Option<u64>) -> Result<(), KvError> {
+    with_values(|values| drop(values.insert(key.to_owned(), value.to_owned())))
+}
+
+pub(crate) fn swap(
+    key: &str,
+    expected: Option<&[u8]>,
+    new: Option<&[u8]>,
+    _: Option<u64>,
+) -> Result<bool, KvError> {
+    with_values(|values| {
+        let is_expected = values.get(key).map(Vec::as_slice) == expected;
+        if is_expected {
+            match new {
+                Some(new) => drop(values.insert(key.to_owned(), new.to_owned())),
+                None => drop(values.remove(key)),
+            }
+        }
+        is_expected
+    })
+}
+
+pub(crate) fn delete(key: &str) -> Result<(), KvError> {
+    with_values(|values| drop(values.remove(key)))
+}
+
+pub(crate) fn keys(prefix: &str) -> Result<Vec<String>, KvError> {
+    with_values(|values| {
+        let keys = values.keys().filter(|key| key.starts_with(prefix));
+        keys.cloned().collect()
+    })
+}
+
+pub(crate) fn hmac_sha256(
+    reference: &str,
+    encoding: KeyEncoding,
+    data: &[u8],
+) -> Result<Vec<u8>, SecretError> {
+    let secret = STATE.with_borrow(|state| state.secrets.get(reference).cloned());
+    let denied = || SecretError::Denied("the fake host knows no such reference".to_owned());
+    let secret = secret.ok_or_else(denied)?;
+    let key = match encoding {
+        KeyEncoding::Text => secret.into_bytes(),
+        KeyEncoding::Base64 => {
+            let text = secret.rsplit('_').next().unwrap_or_default();
+            let wrong = |_| SecretError::Malformed("the secret is not base64".to_owned());
+            BASE64.decode(text).map_err(wrong)?
+        }
+    };
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");
+    mac.update(data);
+    Ok(mac.finalize().into_bytes().to_vec())
 }
 
 pub(crate) fn log(level: Level, message: &str) {

@@ -45,10 +45,13 @@ pub mod decimal;
 pub mod double;
 pub mod http;
 pub mod ingest;
+pub mod kv;
 pub mod log;
+pub mod mail;
 pub mod net;
 pub mod receiver;
 pub mod rules;
+pub mod secrets;
 
 mod failure;
 mod settings;
@@ -91,6 +94,7 @@ pub mod bindings {
             default_bindings_module: "::shoal_sdk::bindings::receiver",
             additional_derives: [PartialEq],
             with: {
+                "shoal:plugin/kv@0.1.0": crate::bindings::check::shoal::plugin::kv,
                 "shoal:plugin/types@0.1.0": crate::bindings::check::shoal::plugin::types,
                 "shoal:plugin/log@0.1.0": crate::bindings::check::shoal::plugin::log,
             },
@@ -118,6 +122,8 @@ pub mod bindings {
             default_bindings_module: "::shoal_sdk::bindings::channel",
             additional_derives: [PartialEq],
             with: {
+                "shoal:plugin/kv@0.1.0": crate::bindings::check::shoal::plugin::kv,
+                "shoal:plugin/secrets@0.1.0": crate::bindings::check::shoal::plugin::secrets,
                 "shoal:plugin/types@0.1.0": crate::bindings::check::shoal::plugin::types,
                 "shoal:plugin/log@0.1.0": crate::bindings::check::shoal::plugin::log,
             },

@@ -93,11 +93,7 @@ impl Connection {
     ///
     /// # Errors
     /// There was no handshake. A peer that is not trusted is no error, but the connection is closed then.
-    pub fn start_tls(
-        &self,
-        server_name: &str,
-        timeout: Duration,
-    ) -> Result<TlsSession, NetError> {
+    pub fn start_tls(&self, server_name: &str, timeout: Duration) -> Result<TlsSession, NetError> {
         self.0.start_tls(server_name, ms(timeout))
     }
 }

@@ -76,7 +76,7 @@ macro_rules! export_settings {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Exported = $crate::rules::Exported<$rules>;
-            $crate::bindings::settings::export!(Exported with_types_in $crate::bindings::settings);
+    $crate::bindings::settings::export!(Exported with_types_in $crate::bindings::settings);
         };
 
         // Natively nothing is exported (linkers refuse the names); the rules only have to be some.
@@ -150,7 +150,8 @@ mod tests {
         assert_eq!(problems(r#"{"url":"https://a/"}"#), []);
         assert_eq!(problems(r#"{"url":"x"}"#)[0].message, "is not mine");
         assert!(problems("{}")[0].message.contains("missing field `url`"));
-        let migrate = |from: &str| Exported::<Rules>::migrate(from.into(), r#"{"host":"a"}"#.into());
+        let migrate =
+            |from: &str| Exported::<Rules>::migrate(from.into(), r#"{"host":"a"}"#.into());
         assert_eq!(migrate("0.1.0").as_deref(), Ok(r#"{"url":"https://a/"}"#));
         assert_eq!(migrate("0.0.1").expect_err("too old").code(), "too-old");
     }

@@ -348,7 +348,11 @@ mod tests {
     fn a_method_is_granted_on_its_own_and_get_brings_head() {
         let some = ["http GET a.test:443", "http POST a.test:443"];
         let some = permits(&some, &some, "https://x.test/").expect("permits");
-        let any = permits(&["http a.test:443"], &["http a.test:443"], "https://x.test/");
+        let any = permits(
+            &["http a.test:443"],
+            &["http a.test:443"],
+            "https://x.test/",
+        );
         let any = any.expect("permits");
         let there = target("a.test", 443);
         for (method, is_open) in [
@@ -396,7 +400,11 @@ mod tests {
     #[test]
     fn an_operation_is_granted_on_its_own_and_two_know_no_ports() {
         use NetOperation::{Dns, Icmp, Tcp, Tls};
-        let asked = ["net tcp setting:url", "net dns setting:url", "net icmp *.a.test"];
+        let asked = [
+            "net tcp setting:url",
+            "net dns setting:url",
+            "net icmp *.a.test",
+        ];
         let permits = permits(&asked, &asked, "tcp://a.test:25").expect("permits");
         for (operation, host, port, is_open) in [
             (Tcp, "a.test", 25, true),

@@ -64,9 +64,7 @@ fn session(
         address: peer.to_string(),
         trusted: shown.distrust.is_none(),
         reason: shown.distrust.clone().unwrap_or_default(),
-        chain: chain
-            .map(|der| described(der))
-            .collect::<Result<_, _>>()?,
+        chain: chain.map(|der| described(der)).collect::<Result<_, _>>()?,
     })
 }
 

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 
 use shoal_model::grant::NetOperation;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::bindings::shoal::plugin::net::{NetError, TlsSession};
 use crate::egress::allow::Act;
 use crate::egress::connect::Stream;
+use crate::egress::contacts::Open;
 use crate::egress::gate::Gate;
 use crate::egress::net::within;
 use crate::egress::target::{Host, Target};
@@ -27,7 +27,7 @@ pub struct Connection {
     stream: Option<Box<dyn Stream>>,
     read_left: u64,
     write_left: u64,
-    _room: OwnedSemaphorePermit,
+    _open: Open,
 }
 
 impl Connection {
@@ -36,7 +36,7 @@ impl Connection {
         target: Target,
         peer: SocketAddr,
         stream: Box<dyn Stream>,
-        room: OwnedSemaphorePermit,
+        open: Open,
     ) -> Connection {
         Connection {
             gate: gate.clone(),
@@ -44,8 +44,8 @@ impl Connection {
             peer,
             stream: Some(stream),
             read_left: gate.body_max_bytes,
-            write_left: gate.body_max_bytes,
-            _room: room,
+            write_left: gate.request_body_max_bytes,
+            _open: open,
         }
     }
 
@@ -56,7 +56,8 @@ impl Connection {
     /// Writes all of it. The stream is kept only when that worked: what a peer has of half a message is unknown.
     pub(crate) async fn write(&mut self, bytes: &[u8], timeout_ms: u32) -> Result<(), NetError> {
         let left = self.write_left.checked_sub(bytes.len() as u64);
-        let left = left.ok_or_else(|| self.limit_reached("sent"))?;
+        let most = self.gate.request_body_max_bytes;
+        let left = left.ok_or_else(|| self.limit_reached("sent", most))?;
         let mut stream = self.take()?;
         let writing = async {
             stream.write_all(bytes).await?;
@@ -80,7 +81,7 @@ impl Connection {
         timeout_ms: u32,
     ) -> Result<Vec<u8>, NetError> {
         if self.read_left == 0 {
-            return Err(self.limit_reached("received"));
+            return Err(self.limit_reached("received", self.gate.body_max_bytes));
         }
         let most = READ_MAX_BYTES
             .min(self.read_left)
@@ -134,10 +135,10 @@ impl Connection {
         self.stream.take().ok_or_else(|| closed(&self.target))
     }
 
-    fn limit_reached(&self, done: &str) -> NetError {
+    fn limit_reached(&self, done: &str, most: u64) -> NetError {
         let why = format!(
-            "no more than {} bytes may be {done} over the connection with {}",
-            self.gate.body_max_bytes, self.target
+            "no more than {most} bytes may be {done} over the connection with {}",
+            self.target
         );
         self.gate.log.remark(why.clone());
         NetError::LimitReached(why)

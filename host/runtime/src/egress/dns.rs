@@ -71,10 +71,11 @@ fn options() -> ResolverOpts {
 }
 
 impl Network {
-    /// Asks for records of a name that the grant covers.
+    /// Asks for records of a target that the grant covers, by its name for queries.
     pub(crate) async fn dns_query(
         &self,
         target: &Target,
+        name: Name,
         record_type: RecordType,
     ) -> Result<DnsAnswer, NetError> {
         if let Some(script) = &self.script {
@@ -82,7 +83,6 @@ impl Network {
         }
         let host = &target.host;
         let failed = |why: &str| NetError::Failed(format!("no answer about {host}: {why}"));
-        let name = self.name_of(host, record_type)?;
         let resolver = self.resolvers.0.as_ref().map_err(|e| failed(e))?;
         let answer = match resolver.lookup(name, of_wit(record_type)).await {
             Ok(found) => found,
@@ -115,7 +115,11 @@ impl Network {
     }
 
     /// The name to ask for: that of an address when its name is wanted, and no other way to write that.
-    fn name_of(&self, host: &Host, record_type: RecordType) -> Result<Name, NetError> {
+    pub(crate) fn query_name(
+        &self,
+        host: &Host,
+        record_type: RecordType,
+    ) -> Result<Name, NetError> {
         match host {
             Host::Ip(ip) if record_type == RecordType::Ptr => match self.policy.refuses(*ip) {
                 None => Ok(Name::from(*ip)),
@@ -144,7 +148,7 @@ impl Network {
     }
 }
 
-fn of_wit(record_type: RecordType) -> rr::RecordType {
+pub(crate) fn of_wit(record_type: RecordType) -> rr::RecordType {
     match record_type {
         RecordType::A => rr::RecordType::A,
         RecordType::Aaaa => rr::RecordType::AAAA,

@@ -3,12 +3,12 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
+use crate::egress::Network;
 use crate::egress::allow::{Act, Permits};
+use crate::egress::contacts::{Contacts, Open};
 use crate::egress::target::Target;
-use crate::egress::{Contacts, Network};
 use crate::log::CallLog;
+use crate::secrets::Secrets;
 
 /// What one instance may do. Its parts are shared with the call's report.
 #[derive(Clone)]
@@ -16,12 +16,15 @@ pub(crate) struct Gate {
     pub(crate) network: Arc<Network>,
     pub(crate) allow: Arc<Permits>,
     pub(crate) contacts: Contacts,
+    /// What the host puts in on the way out, and takes out on the way in.
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) log: CallLog,
     pub(crate) requests_max: u32,
-    /// Of one HTTP request or answer, and of one connection each way.
+    /// Of one HTTP request, and of what is written to one connection.
+    pub(crate) request_body_max_bytes: u64,
+    /// Of one HTTP answer, and of what is read from one connection.
     pub(crate) body_max_bytes: u64,
-    /// One permit a connection that the guest may hold.
-    pub(crate) connections: Arc<Semaphore>,
+    pub(crate) connections_max: u32,
 }
 
 /// The call has made as many requests as it may.
@@ -42,14 +45,15 @@ impl Gate {
     }
 
     /// Room for a connection, until it is dropped.
-    pub(crate) fn may_hold(&self) -> Result<OwnedSemaphorePermit, TooMany> {
-        Arc::clone(&self.connections)
-            .try_acquire_owned()
-            .map_err(|_| {
-                let why = "the connection was refused: the call holds as many as it may".to_owned();
-                self.log.remark(why.clone());
-                TooMany(why)
-            })
+    pub(crate) fn may_hold(&self) -> Result<Open, TooMany> {
+        self.contacts.open(self.connections_max).ok_or_else(|| {
+            let why = format!(
+                "the request was refused: {} connections are the most that one call may have open at a time",
+                self.connections_max
+            );
+            self.log.remark(why.clone());
+            TooMany(why)
+        })
     }
 
     /// Whether the grant covers it; where it does not, why.

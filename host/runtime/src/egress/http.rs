@@ -24,7 +24,8 @@ use crate::egress::allow::Act;
 use crate::egress::connect::{ConnectError, Stream};
 use crate::egress::gate::Gate;
 use crate::egress::target::Target;
-use crate::egress::{Contacts, HANDSHAKE_MAX, tls};
+use crate::egress::{HANDSHAKE_MAX, tls};
+use crate::secrets::outgoing::{Filled, Unfilled};
 
 /// Longest wait for the first byte of an answer; the call's own time ends it sooner.
 const FIRST_BYTE_MAX: Duration = Duration::from_secs(30);
@@ -97,19 +98,35 @@ impl Gate {
         }
         self.check(Act::Http(request.method()), &target)
             .map_err(|_| Error::HttpRequestDenied)?;
+        let connection = self.may_hold();
+        let connection = connection.map_err(|_| Error::ConnectionLimitReached)?;
         let is_tls = request.uri().scheme() == Some(&Scheme::HTTPS);
-        let opening = self.open(&target, is_tls);
+        let filled = self
+            .secrets
+            .fill(&target, request, self.request_body_max_bytes);
+        let Filled { request, carries } = filled.await.map_err(|e| self.unfilled(&target, e))?;
+        let opening = self.open(&target, is_tls, carries.as_deref());
         let stream = match options.connect_timeout {
             Some(wanted) => timeout(wanted, opening)
                 .await
                 .map_err(|_| Error::ConnectionTimeout)??,
             None => opening.await?,
         };
-        self.exchange(&target, stream, request, options).await
+        let (answer, driver) = self.exchange(&target, stream, request, options).await?;
+        let driver: Driver = Box::new(async move {
+            let _open = connection;
+            Box::into_pin(driver).await
+        });
+        Ok((answer, driver))
     }
 
-    /// Connects, with TLS if it is wanted.
-    async fn open(&self, target: &Target, is_tls: bool) -> Result<Box<dyn Stream>, Error> {
+    /// Connects, with TLS if it is wanted; a secret goes without only where the operator opened the address.
+    async fn open(
+        &self,
+        target: &Target,
+        is_tls: bool,
+        secret: Option<&str>,
+    ) -> Result<Box<dyn Stream>, Error> {
         if let Some(script) = &self.network.script {
             let played = script.open(target, is_tls).map_err(|e| {
                 self.log.remark(e.to_string());
@@ -130,7 +147,16 @@ impl Gate {
         })?;
         self.contacts.contacted(target);
         if !is_tls {
-            return Ok(Box::new(stream));
+            let peer = stream.peer_addr();
+            return match secret {
+                Some(secret) if !peer.is_ok_and(|peer| self.network.policy.opens(peer.ip())) => {
+                    self.log.remark(format!(
+                        "the request to {target} was refused: it holds the secret {secret} and would go without TLS; use https://, or have the operator open the address (network.allow_private)"
+                    ));
+                    Err(Error::HttpRequestDenied)
+                }
+                _ => Ok(Box::new(stream)),
+            };
         }
         let name = tls::server_name(&target.host).ok_or(Error::HttpRequestUriInvalid)?;
         let connector = TlsConnector::from(Arc::clone(&self.network.tls));
@@ -184,8 +210,14 @@ impl Gate {
             })?
             .map_err(|e| self.broken(target, &e))?;
         let between = options.between_bytes_timeout.unwrap_or(BETWEEN_BYTES_MAX);
-        let answer =
-            answer.map(|body| Answer::new(body, self.body_max_bytes, between).boxed_unsync());
+        let answer = answer.map(|body| Answer::new(body, self.body_max_bytes, between));
+        let answer = self.secrets.scrub(answer).map_err(|encoding| {
+            self.log.remark(format!(
+                "the answer of {target} was dropped: its body is encoded ({encoding}) and cannot be searched for secrets"
+            ));
+            Error::HttpResponseContentCoding(Some(encoding))
+        })?;
+        let answer = answer.map(|body| body.boxed_unsync());
         let driver: Driver = Box::new(async move {
             if is_driven {
                 // The guest learns of a broken connection from the body.
@@ -206,17 +238,27 @@ impl Gate {
             .filter(|uri| uri.authority().is_none())
             .ok_or(Error::HttpRequestUriInvalid)?;
         head.headers.entry(header::USER_AGENT).or_insert(USER_AGENT);
+        let max_bytes = self.request_body_max_bytes;
         self.contacts.sent(head_bytes(&head));
-        let max_bytes = self.body_max_bytes;
         Ok(Request::from_parts(
             head,
             Bounded {
                 body,
+                contacts: self.contacts.clone(),
                 max_bytes,
                 left: max_bytes,
-                contacts: self.contacts.clone(),
             },
         ))
+    }
+
+    fn unfilled(&self, target: &Target, why: Unfilled) -> Error {
+        let (why, error) = match why {
+            Unfilled::Refused(why) => (why, Error::HttpRequestDenied),
+            Unfilled::Body(error) => (format!("its body: {error}"), error),
+        };
+        self.log
+            .remark(format!("the request to {target} was refused: {why}"));
+        error
     }
 
     fn broken(&self, target: &Target, error: &hyper::Error) -> Error {
@@ -226,7 +268,7 @@ impl Gate {
         if let Some(Error::HttpRequestBodySize(max)) = from_body {
             self.log.remark(format!(
                 "the request to {target} was ended: its body is larger than {} bytes",
-                self.body_max_bytes
+                self.request_body_max_bytes
             ));
             return Error::HttpRequestBodySize(*max);
         }
@@ -269,16 +311,19 @@ fn head_bytes(head: &http::request::Parts) -> usize {
     const LINE_BYTES: usize = " HTTP/1.1\r\n\r\n".len();
     let headers = head.headers.iter();
     let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
-    let path = head.uri.path_and_query().map_or(1, |path| path.as_str().len());
+    let path = head
+        .uri
+        .path_and_query()
+        .map_or(1, |path| path.as_str().len());
     head.method.as_str().len() + path + LINE_BYTES + headers.sum::<usize>()
 }
 
 /// A request's body that is counted, and ends in an error when it grows too large.
 struct Bounded {
     body: WasiBody,
+    contacts: Contacts,
     max_bytes: u64,
     left: u64,
-    contacts: Contacts,
 }
 
 impl Body for Bounded {

@@ -11,9 +11,11 @@ use crate::bindings::shoal::plugin::net::{DnsAnswer, EchoReply, NetError, Record
 use crate::egress::allow::Act;
 use crate::egress::connect::{ConnectError, Stream};
 use crate::egress::connection::{Connection, broken};
+use crate::egress::dns::of_wit;
 use crate::egress::gate::{Gate, TooMany};
 use crate::egress::target::{Host, Target};
 use crate::meter::Metered;
+use crate::rehearsal::net::{NetAnswer, peer as played_peer};
 use crate::state::State;
 
 /// Longest time for one operation; part of the contract.
@@ -49,6 +51,10 @@ impl Gate {
         timeout_ms: u32,
     ) -> Result<TlsSession, NetError> {
         let target = self.granted(NetOperation::Tls, host, Some(port))?;
+        let _open = self.may_hold()?;
+        if let Some(answer) = self.played("tls", &target, timeout_ms).await? {
+            return Ok(answer.session(port));
+        }
         within(timeout_ms, &target, async {
             let stream = self.reach(&target).await?;
             let peer = stream.peer_addr().map_err(|e| broken(&target, &e))?;
@@ -70,6 +76,21 @@ impl Gate {
     ) -> Result<Connection, NetError> {
         let target = self.granted(operation, host, Some(port))?;
         let room = self.may_hold()?;
+        if let Some(answer) = self.played(operation.as_str(), &target, timeout_ms).await? {
+            return match answer
+                .untrusted()
+                .filter(|_| operation == NetOperation::Tls)
+            {
+                Some(why) => Err(NetError::Failed(format!("{target} is not trusted: {why}"))),
+                None => Ok(Connection::new(
+                    self,
+                    target,
+                    played_peer(port),
+                    answer.stream(),
+                    room,
+                )),
+            };
+        }
         let (peer, stream) = within(timeout_ms, &target, async {
             let stream = self.reach(&target).await?;
             let peer = stream.peer_addr().map_err(|e| broken(&target, &e))?;
@@ -89,7 +110,7 @@ impl Gate {
             }
         })
         .await?;
-        Ok(Connection::new(self, target, peer, stream, room))
+        Ok(Connection::new(self, target, peer, stream, open))
     }
 
     /// Asks the operator's resolvers.
@@ -100,8 +121,17 @@ impl Gate {
         timeout_ms: u32,
     ) -> Result<DnsAnswer, NetError> {
         let target = self.granted(NetOperation::Dns, name, None)?;
+        let name = self.network.query_name(&target.host, record_type);
+        let name = name.inspect_err(|error| self.note(error))?;
         self.contacts.contacted(format_args!("dns {target}"));
-        let asking = self.network.dns_query(&target, record_type);
+        if let Some(script) = &self.network.script {
+            let (name, of) = (target.host.to_string(), of_wit(record_type).to_string());
+            let playing = script.net(format!("dns {name} {of}"), &target);
+            if let Some(answer) = within(timeout_ms, &target, playing).await? {
+                return Ok(answer.dns(&name, &of));
+            }
+        }
+        let asking = self.network.dns_query(&target, name, record_type);
         let answer = within(timeout_ms, &target, asking).await;
         answer.inspect_err(|error| self.note(error))
     }
@@ -113,6 +143,12 @@ impl Gate {
         timeout_ms: u32,
     ) -> Result<EchoReply, NetError> {
         let target = self.granted(NetOperation::Icmp, host, None)?;
+        if let Some(script) = &self.network.script {
+            let playing = script.net(format!("icmp {}", target.host), &target);
+            if let Some(answer) = within(timeout_ms, &target, playing).await? {
+                return Ok(answer.echo());
+            }
+        }
         within(timeout_ms, &target, async {
             let addresses = self.network.addresses(&target).await;
             let addresses = addresses.map_err(|error| self.refusal(error))?;
@@ -140,6 +176,24 @@ impl Gate {
         self.check(Act::Net(operation), &target)
             .map_err(NetError::Denied)?;
         Ok(target)
+    }
+
+    /// The answer of a rehearsal to a connection; `None` on the real network.
+    async fn played(
+        &self,
+        operation: &str,
+        target: &Target,
+        timeout_ms: u32,
+    ) -> Result<Option<NetAnswer>, NetError> {
+        let Some(script) = &self.network.script else {
+            return Ok(None);
+        };
+        let playing = script.net(format!("{operation} {target}"), target);
+        let answer = within(timeout_ms, target, playing).await?;
+        if answer.is_some() {
+            self.contacts.contacted(target);
+        }
+        Ok(answer)
     }
 
     async fn reach(&self, target: &Target) -> Result<tokio::net::TcpStream, NetError> {
@@ -187,9 +241,7 @@ impl State {
         (host, port, timeout_ms): (String, u16, u32),
     ) -> wasmtime::Result<Result<Resource<Connection>, NetError>> {
         let connected = self
-            .at_the_gate(
-                async move |gate| gate.connect(operation, &host, port, timeout_ms).await,
-            )
+            .at_the_gate(async move |gate| gate.connect(operation, &host, port, timeout_ms).await)
             .await;
         Ok(match connected {
             Ok(connection) => Ok(self.table.push(connection)?),

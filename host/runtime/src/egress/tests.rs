@@ -12,7 +12,6 @@ use http_body_util::{BodyExt as _, Full};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks as _};
 
 use super::address::{AddressPolicy, Cidr};
@@ -84,11 +83,13 @@ fn world(answers: &[&[&str]], grants: &[&str], roots: &[u8]) -> World {
         gate: Gate {
             network: Arc::new(network),
             allow: Arc::new(allow.expect("permits")),
+            secrets: Arc::default(),
             contacts: Contacts::default(),
             log: log.clone(),
             requests_max: 3,
+            request_body_max_bytes: 1000,
             body_max_bytes: 1000,
-            connections: Arc::new(Semaphore::new(2)),
+            connections_max: 2,
         },
         answers,
         log,

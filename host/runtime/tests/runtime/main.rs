@@ -15,5 +15,7 @@ mod limits;
 mod loading;
 mod network;
 mod optional;
+mod packing;
+mod pages;
 mod receivers;
 mod support;

@@ -101,14 +101,21 @@ async fn a_connection_that_is_held_ends_with_its_call() {
 async fn waiting_for_the_network_is_not_computing() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let code = talks_to(port, "", "").replace("(i32.const 100) (i32.const 5000)", "(i32.const 100) (i32.const 300)");
+    let code = talks_to(port, "", "").replace(
+        "(i32.const 100) (i32.const 5000)",
+        "(i32.const 100) (i32.const 300)",
+    );
     let guest = Guest {
         manifest: &ASKS.replace("PORT", &port.to_string()),
         ..Guest::check(&code)
     };
     let check = installed(&open(), &guest).await;
     let call = check.run_check(&context()).await;
-    assert_eq!(call.outcome.unwrap_err().code(), "trapped", "nobody answers");
+    assert_eq!(
+        call.outcome.unwrap_err().code(),
+        "trapped",
+        "nobody answers"
+    );
     assert!(call.report.duration >= std::time::Duration::from_millis(300));
     assert!(
         call.report.cpu < std::time::Duration::from_millis(100),

@@ -59,10 +59,7 @@ async fn a_plugin_judges_and_migrates_settings_with_rules_of_its_own() {
     assert_eq!(problems.len(), 1);
     assert_eq!(problems[0].to_string(), "url: is not mine");
     let migrated = plugin.migrate_settings("0.1.0", "{}").await;
-    assert_eq!(
-        migrated.outcome.unwrap(),
-        r#"{"url":"https://b.example/"}"#
-    );
+    assert_eq!(migrated.outcome.unwrap(), r#"{"url":"https://b.example/"}"#);
     let broken = plugin.migrate_settings("0.10.0", "{}").await;
     let error = broken.outcome.unwrap_err();
     assert!(matches!(error, CallError::BadAnswer(_)), "{error}");
@@ -72,7 +69,9 @@ async fn a_plugin_judges_and_migrates_settings_with_rules_of_its_own() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_plugin_makes_of_settings_satisfies_its_schema() {
     let code = with_rules("");
-    let manifest = URL.replace("\"url\"]", "\"key\"]").replace("properties.url", "properties.key");
+    let manifest = URL
+        .replace("\"url\"]", "\"key\"]")
+        .replace("properties.url", "properties.key");
     let guest = Guest {
         manifest: &manifest,
         ..Guest::check(&code)
@@ -103,7 +102,10 @@ async fn without_rules_settings_are_well_and_stay() {
         "#;
     let plugin = load(&runtime(), &Guest::check(code)).await.unwrap();
     assert!(!plugin.exports_settings());
-    assert_eq!(plugin.validate_settings("{}").await.outcome.unwrap(), Ok(()));
+    assert_eq!(
+        plugin.validate_settings("{}").await.outcome.unwrap(),
+        Ok(())
+    );
     let stayed = plugin.migrate_settings("0.1.0", "{}").await;
     assert_eq!(stayed.outcome.unwrap(), "{}");
 }
@@ -113,9 +115,15 @@ async fn an_interface_that_nobody_asks_for_is_refused() {
     let code = with_rules("");
     let mut component = Guest::check(&code).component();
     // The same length, so that the file stays whole: an interface that the contract does not have.
-    let (known, unknown) = (b"shoal:plugin/settings@0.1.0", b"shoal:plugin/sattings@0.1.0");
+    let (known, unknown) = (
+        b"shoal:plugin/settings@0.1.0",
+        b"shoal:plugin/sattings@0.1.0",
+    );
     let mut at = 0;
-    while let Some(found) = component[at..].windows(known.len()).position(|w| w == known) {
+    while let Some(found) = component[at..]
+        .windows(known.len())
+        .position(|w| w == known)
+    {
         component[at + found..][..known.len()].copy_from_slice(unknown);
         at += found + known.len();
     }

@@ -63,6 +63,7 @@ impl Guest<'_> {
                import wasi:io/poll@0.2.6;
                import wasi:http/types@0.2.6;
                import wasi:http/outgoing-handler@0.2.6;
+               import wasi:sockets/tcp-create-socket@0.2.6;
                import wasi:random/random@0.2.6;
                import wasi:random/insecure-seed@0.2.6;
                export shoal:plugin/{}@0.1.0;

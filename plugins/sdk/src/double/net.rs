@@ -163,7 +163,11 @@ pub(crate) fn dns_query(
     record_type: RecordType,
     _: u32,
 ) -> Result<DnsAnswer, NetError> {
-    asked(|state| &mut state.dns, "DNS", |answer| answer(name, record_type))
+    asked(
+        |state| &mut state.dns,
+        "DNS",
+        |answer| answer(name, record_type),
+    )
 }
 
 pub(crate) fn icmp_echo(host: &str, _: u32) -> Result<EchoReply, NetError> {

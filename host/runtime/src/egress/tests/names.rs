@@ -98,7 +98,10 @@ fn texts(answer: &DnsAnswer) -> Vec<String> {
 #[tokio::test]
 async fn records_are_told_as_they_stand() {
     let (world, asked) = asking().await;
-    let mail = world.query("Pages.test.", RecordType::Mx).await.expect("MX");
+    let mail = world
+        .query("Pages.test.", RecordType::Mx)
+        .await
+        .expect("MX");
     assert_eq!(mail.code, "NOERROR");
     assert_eq!(
         texts(&mail),
@@ -110,18 +113,15 @@ async fn records_are_told_as_they_stand() {
     let address = world.query("pages.test", RecordType::A).await.expect("A");
     assert_eq!(
         texts(&address),
-        [
-            "pages.test 60 CNAME cdn.test.",
-            "cdn.test 60 A 192.0.1.7"
-        ]
+        ["pages.test 60 CNAME cdn.test.", "cdn.test 60 A 192.0.1.7"]
     );
-    let text = world.query("pages.test", RecordType::Txt).await.expect("TXT");
+    let text = world
+        .query("pages.test", RecordType::Txt)
+        .await
+        .expect("TXT");
     assert_eq!(texts(&text), ["pages.test 60 TXT v=spf1 -all"]);
     let reverse = world.query("8.8.8.8", RecordType::Ptr).await.expect("PTR");
-    assert_eq!(
-        texts(&reverse),
-        ["8.8.8.8.in-addr.arpa 60 PTR pages.test."]
-    );
+    assert_eq!(texts(&reverse), ["8.8.8.8.in-addr.arpa 60 PTR pages.test."]);
     let many = world.query("many.test", RecordType::A).await.expect("many");
     assert_eq!(many.records.len(), 100);
     assert_eq!(asked.lock()[0], "MX pages.test.");
@@ -147,7 +147,11 @@ async fn an_answer_without_records_is_an_answer() {
 async fn only_granted_names_leave_and_no_private_address_comes_in() {
     let (world, asked) = asking().await;
     for (name, record_type, wanted) in [
-        ("secret.evil.example", RecordType::A, "spy may not use net dns"),
+        (
+            "secret.evil.example",
+            RecordType::A,
+            "spy may not use net dns",
+        ),
         ("1.0.0.127.in-addr.arpa", RecordType::Ptr, "spy may not use"),
         ("10.0.0.1", RecordType::Ptr, "10.0.0.1 (private)"),
         ("inside.test", RecordType::A, "10.0.0.7 (private)"),

@@ -238,7 +238,10 @@ async fn tls_begins_halfway_and_goes_on_only_with_a_trusted_peer() {
         let mut connection = opened.expect("a connection");
         let greeting = connection.read(100, 5000).await.expect("a greeting");
         assert_eq!(greeting, b"220 ready\r\n");
-        connection.write(b"STARTTLS\r\n", 5000).await.expect("written");
+        connection
+            .write(b"STARTTLS\r\n", 5000)
+            .await
+            .expect("written");
         let session = connection.start_tls("", 5000).await.expect("a session");
         assert_eq!(session.trusted, is_trusted, "{}", session.reason);
         let written = connection.write(b"EHLO", 5000).await;

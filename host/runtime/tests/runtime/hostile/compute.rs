@@ -102,7 +102,10 @@ fn endless_growth_by_nothing() -> Case {
 fn endless_allocator() -> Case {
     by_cpu(
         "an allocator that never answers the host, which wants room for the settings",
-        Attack::check("").base("(local $at i32)", "(local $at i32) (loop $again (br $again))"),
+        Attack::check("").base(
+            "(local $at i32)",
+            "(local $at i32) (loop $again (br $again))",
+        ),
     )
 }
 
@@ -134,7 +137,10 @@ fn deep_recursion() -> Case {
         "recursion without end",
         "stack of 512 KiB",
         Attack::check_with(DEEPER, "(drop (call $deeper (i32.const 0)))"),
-        Ends::Failed("trapped", "the plugin crashed: wasm trap: call stack exhausted"),
+        Ends::Failed(
+            "trapped",
+            "the plugin crashed: wasm trap: call stack exhausted",
+        ),
     )
 }
 
@@ -190,7 +196,9 @@ fn endless_random_numbers() -> Case {
 
 fn endless_polling() -> Case {
     let doing = "(local $p i32)".to_owned()
-        + &forever("(local.set $p (call $after (i64.const 0))) (call $block (local.get $p)) (call $drop (local.get $p))");
+        + &forever(
+            "(local.set $p (call $after (i64.const 0))) (call $block (local.get $p)) (call $drop (local.get $p))",
+        );
     let case = by_cpu(
         "waiting for what is ready at once, again and again",
         Attack::check_with(WAIT, &doing).within(Duration::from_secs(5)),
@@ -206,7 +214,8 @@ fn endless_polling() -> Case {
 }
 
 fn endless_large_log_lines() -> Case {
-    let doing = grown(80) + &forever("(call $log (i32.const 1) (i32.const 65536) (i32.const 4000000))");
+    let doing =
+        grown(80) + &forever("(call $log (i32.const 1) (i32.const 65536) (i32.const 4000000))");
     by_cpu(
         "log lines of 4 MB, again and again: the host's copying counts as the guest's",
         Attack::check_with(LOG, &doing),
@@ -216,7 +225,10 @@ fn endless_large_log_lines() -> Case {
 fn sleeping_for_ever() -> Case {
     by_wall(
         "sleeping for an hour",
-        Attack::check_with(WAIT, "(call $block (call $after (i64.const 3600000000000)))"),
+        Attack::check_with(
+            WAIT,
+            "(call $block (call $after (i64.const 3600000000000)))",
+        ),
     )
 }
 
@@ -242,7 +254,10 @@ fn dividing_by_zero() -> Case {
         "dividing by zero",
         "a trap",
         Attack::check("(drop (i32.div_u (i32.const 1) (i32.const 0)))"),
-        Ends::Failed("trapped", "the plugin crashed: wasm trap: integer divide by zero"),
+        Ends::Failed(
+            "trapped",
+            "the plugin crashed: wasm trap: integer divide by zero",
+        ),
     )
 }
 
@@ -251,6 +266,9 @@ fn float_out_of_range() -> Case {
         "making an integer of a number that is none",
         "a trap",
         Attack::check("(drop (i32.trunc_f64_s (f64.const nan)))"),
-        Ends::Failed("trapped", "the plugin crashed: wasm trap: invalid conversion to integer"),
+        Ends::Failed(
+            "trapped",
+            "the plugin crashed: wasm trap: invalid conversion to integer",
+        ),
     )
 }

@@ -40,7 +40,12 @@ cases! {
 
 /// Ends in a crash that says this.
 fn crash(tries: &'static str, attack: Attack, says: &'static str) -> Case {
-    Case::new(tries, "the check of every answer", attack, Ends::Failed("trapped", says))
+    Case::new(
+        tries,
+        "the check of every answer",
+        attack,
+        Ends::Failed("trapped", says),
+    )
 }
 
 /// Instead of the usual answer at 1024, this, and its address.
@@ -66,11 +71,19 @@ fn measurements(at: u32, count: i64) -> String {
 }
 
 fn an_answer_beyond_memory() -> Case {
-    crash("an answer at address -8", answer("", -8), "the plugin crashed: pointer out of bounds")
+    crash(
+        "an answer at address -8",
+        answer("", -8),
+        "the plugin crashed: pointer out of bounds",
+    )
 }
 
 fn an_answer_at_an_odd_address() -> Case {
-    crash("an answer at an odd address", answer("", 1025), "the plugin crashed: return pointer not aligned")
+    crash(
+        "an answer at an odd address",
+        answer("", 1025),
+        "the plugin crashed: return pointer not aligned",
+    )
 }
 
 fn a_result_that_is_neither() -> Case {
@@ -108,7 +121,9 @@ fn text_beyond_memory() -> Case {
 fn text_of_one_gibibyte() -> Case {
     crash(
         "a summary of 1 GiB, which its memory does not have",
-        changed("(i32.store (i32.const 1036) (i32.const 0)) (i32.store (i32.const 1040) (i32.const 0x40000000))"),
+        changed(
+            "(i32.store (i32.const 1036) (i32.const 0)) (i32.store (i32.const 1040) (i32.const 0x40000000))",
+        ),
         "the plugin crashed: string pointer/length out of bounds of memory",
     )
 }
@@ -149,7 +164,11 @@ fn a_list_of_a_million() -> Case {
     Case::new(
         "a million measurements",
         "what is handed over at once",
-        changed(&format!("{} {}", grown(700), measurements(65536, 1_000_000))),
+        changed(&format!(
+            "{} {}",
+            grown(700),
+            measurements(65536, 1_000_000)
+        )),
         Ends::Failed("limit-output", "4194304 bytes at once are allowed"),
     )
 }
@@ -193,7 +212,10 @@ fn a_value_that_is_no_number() -> Case {
 fn a_log_level_that_is_none() -> Case {
     crash(
         "a log line of level 200",
-        Attack::check_with(LOG, "(call $log (i32.const 200) (i32.const 512) (i32.const 11))"),
+        Attack::check_with(
+            LOG,
+            "(call $log (i32.const 200) (i32.const 512) (i32.const 11))",
+        ),
         "the plugin crashed: ",
     )
 }
@@ -259,7 +281,10 @@ fn room_at_an_odd_address() -> Case {
     let notified = super::kinds::channel_answering("");
     crash(
         "an allocator that gives room at an odd address",
-        notified.base("(local.get $at))", "(i32.or (i32.const 1) (local.get $at)))"),
+        notified.base(
+            "(local.get $at))",
+            "(i32.or (i32.const 1) (local.get $at)))",
+        ),
         "the plugin crashed: realloc return: result not aligned",
     )
 }
@@ -293,9 +318,7 @@ fn an_allocator_that_crashes() -> Case {
 }
 
 fn cleanup(doing: &str) -> String {
-    format!(
-        "(func (export \"cabi_post_shoal:plugin/check@0.1.0#run\") (param i32) {doing})"
-    )
+    format!("(func (export \"cabi_post_shoal:plugin/check@0.1.0#run\") (param i32) {doing})")
 }
 
 fn a_cleanup_that_crashes() -> Case {

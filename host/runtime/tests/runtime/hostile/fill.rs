@@ -25,10 +25,13 @@ pub(crate) fn fill(folder: &Path, damaged: usize) -> usize {
         files.push((format!("noise_{at}.wasm"), noise(&mut random, at)));
     }
     files.push(("noise.wat".to_owned(), b"(component (core module".to_vec()));
-    let plugins = built();
+    let plugins = all_built();
     for at in 0..damaged {
         if let Some((name, bytes)) = plugins.get(at % plugins.len().max(1)) {
-            files.push((format!("damaged_{at}_{name}"), damage(&mut random, bytes.clone(), at)));
+            files.push((
+                format!("damaged_{at}_{name}"),
+                damage(&mut random, bytes.clone(), at),
+            ));
         }
     }
     for (name, bytes) in &files {
@@ -70,8 +73,21 @@ fn damage(random: &mut Random, mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
     bytes
 }
 
+/// A component that is built, such as `otlp.wasm`.
+///
+/// # Panics
+/// When it is not.
+#[cfg(test)]
+pub(crate) fn built(name: &str) -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = BUILT.iter().map(|folder| package.join(folder).join(name));
+    paths
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("{name} is not built: cargo xtask plugins"))
+}
+
 /// The components that are built, by name.
-fn built() -> Vec<(String, Vec<u8>)> {
+fn all_built() -> Vec<(String, Vec<u8>)> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths: Vec<PathBuf> = BUILT
         .iter()

@@ -34,7 +34,10 @@ fn a_million_log_lines() -> Case {
         "log of 64 KiB: the rest is dropped and counted",
         Attack::check_with(
             LOG,
-            &times(1_000_000, "(call $log (i32.const 1) (i32.const 65536) (i32.const 100))"),
+            &times(
+                1_000_000,
+                "(call $log (i32.const 1) (i32.const 65536) (i32.const 100))",
+            ),
         ),
         Ends::OneOf(vec![
             Ends::Well,
@@ -49,7 +52,10 @@ fn a_million_empty_log_lines() -> Case {
         "1,000 lines a call",
         Attack::check_with(
             LOG,
-            &times(1_000_000, "(call $log (i32.const 1) (i32.const 65536) (i32.const 0))"),
+            &times(
+                1_000_000,
+                "(call $log (i32.const 1) (i32.const 65536) (i32.const 0))",
+            ),
         ),
         Ends::OneOf(vec![
             Ends::Well,
@@ -146,7 +152,10 @@ fn a_million_streams() -> Case {
 fn a_million_timers() -> Case {
     by_handles(
         "setting timers again and again",
-        Attack::check_with(WAIT, &forever("(drop (call $after (i64.const 3600000000000)))")),
+        Attack::check_with(
+            WAIT,
+            &forever("(drop (call $after (i64.const 3600000000000)))"),
+        ),
     )
 }
 
@@ -182,9 +191,8 @@ impl Case {
 }
 
 fn four_hundred_timers_at_once() -> Case {
-    let before = format!(
-        "{WAIT} (import \"wasi:io/poll@0.2.6\" \"poll\" (func $poll (param i32 i32 i32)))"
-    );
+    let before =
+        format!("{WAIT} (import \"wasi:io/poll@0.2.6\" \"poll\" (func $poll (param i32 i32 i32)))");
     let doing = format!(
         "{} (call $poll (i32.const 65536) (i32.const 400) (i32.const 4096))",
         times(
@@ -201,9 +209,8 @@ fn four_hundred_timers_at_once() -> Case {
 }
 
 fn one_timer_a_million_times_in_one_list() -> Case {
-    let before = format!(
-        "{WAIT} (import \"wasi:io/poll@0.2.6\" \"poll\" (func $poll (param i32 i32 i32)))"
-    );
+    let before =
+        format!("{WAIT} (import \"wasi:io/poll@0.2.6\" \"poll\" (func $poll (param i32 i32 i32)))");
     let doing = format!(
         "{} (call $poll (i32.const 65536) (i32.const 1000000) (i32.const 4096))",
         times(
@@ -217,7 +224,10 @@ fn one_timer_a_million_times_in_one_list() -> Case {
     Case::new(
         "a list that names one timer a million times, which costs the host more than the guest",
         "what is handed over at once, or processor time",
-        Attack::check_with(&format!("{before} (global $one (mut i32) (i32.const 0))"), &doing),
+        Attack::check_with(
+            &format!("{before} (global $one (mut i32) (i32.const 0))"),
+            &doing,
+        ),
         Ends::OneOf(vec![
             Ends::Well,
             Ends::Failed("limit-output", "4194304 bytes at once are allowed"),
@@ -227,12 +237,14 @@ fn one_timer_a_million_times_in_one_list() -> Case {
 }
 
 fn waiting_for_nothing() -> Case {
-    let before =
-        "(import \"wasi:io/poll@0.2.6\" \"poll\" (func $poll (param i32 i32 i32)))";
+    let before = "(import \"wasi:io/poll@0.2.6\" \"poll\" (func $poll (param i32 i32 i32)))";
     Case::new(
         "waiting for an empty list",
         "a trap",
-        Attack::check_with(before, "(call $poll (i32.const 0) (i32.const 0) (i32.const 4096))"),
+        Attack::check_with(
+            before,
+            "(call $poll (i32.const 0) (i32.const 0) (i32.const 4096))",
+        ),
         Ends::Failed("trapped", "the plugin crashed: empty poll list"),
     )
 }
@@ -249,11 +261,15 @@ fn zeroes_without_end() -> Case {
             &before,
             "(call $zeroes (call $stderr) (i64.const 0x7fffffffffffffff) (i32.const 4096))",
         ),
-        Ends::Failed("trapped", "cannot write more zeroes than `check_write` allows"),
+        Ends::Failed(
+            "trapped",
+            "cannot write more zeroes than `check_write` allows",
+        ),
     )
 }
 
-const RANDOM: &str = r#"(import "wasi:random/random@0.2.6" "get-random-bytes" (func $random (param i64 i32)))"#;
+const RANDOM: &str =
+    r#"(import "wasi:random/random@0.2.6" "get-random-bytes" (func $random (param i64 i32)))"#;
 
 fn random_bytes_without_end() -> Case {
     Case::new(
@@ -341,7 +357,10 @@ fn ending_itself() -> Case {
         "ending the process with status 1",
         "the end of the call, not of the host",
         exit(1),
-        Ends::Failed("trapped", "the plugin crashed: it ended itself with status 1"),
+        Ends::Failed(
+            "trapped",
+            "the plugin crashed: it ended itself with status 1",
+        ),
     )
 }
 
@@ -350,6 +369,9 @@ fn ending_itself_well() -> Case {
         "ending the process with status 0 instead of an answer",
         "the end of the call, not of the host",
         exit(0),
-        Ends::Failed("trapped", "the plugin crashed: it ended itself with status 0"),
+        Ends::Failed(
+            "trapped",
+            "the plugin crashed: it ended itself with status 0",
+        ),
     )
 }

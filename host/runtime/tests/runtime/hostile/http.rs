@@ -134,7 +134,9 @@ const PROTOCOL: i32 = error(35);
 /// A check with the client above, served by a server that answers with 200.
 fn client(doing: &str) -> Attack {
     let ok = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-    Attack::check_with(CLIENT, doing).manifest(ASKS).serving(Answer::once(ok))
+    Attack::check_with(CLIENT, doing)
+        .manifest(ASKS)
+        .serving(Answer::once(ok))
 }
 
 /// Asks the server and goes on only when the outcome is this.
@@ -161,7 +163,12 @@ fn reading(tries: &'static str, stopped_by: &'static str, answer: Answer) -> Cas
         "{} (if (i32.gt_u (call $read) (i32.const 4194304)) (then unreachable))",
         must_be(200)
     );
-    Case::new(tries, stopped_by, client(&doing).serving(answer), Ends::Well)
+    Case::new(
+        tries,
+        stopped_by,
+        client(&doing).serving(answer),
+        Ends::Well,
+    )
 }
 
 /// Ends by the time that the caller gives.
@@ -177,8 +184,11 @@ fn by_wall(case: Case) -> Case {
 fn request_of_a_hundred_thousand_headers() -> Case {
     let doing = format!(
         "(local $i i32) (local $h i32) (local.set $h (call $fields)) {}",
-        times(100_000, "(drop (call $put (local.get $h) (i32.const 2176) (i32.const 2240)))")
-            .replacen("(local $i i32)", "", 1)
+        times(
+            100_000,
+            "(drop (call $put (local.get $h) (i32.const 2176) (i32.const 2240)))"
+        )
+        .replacen("(local $i i32)", "", 1)
     );
     Case::new(
         "a request of 100,000 headers",
@@ -209,7 +219,9 @@ fn refused_header(tries: &'static str, name: &str, value: &str) -> Case {
     Case::new(
         tries,
         "the host, which does not take such a header",
-        Attack::check_with(&before, doing).manifest(ASKS).serving(Answer::once("")),
+        Attack::check_with(&before, doing)
+            .manifest(ASKS)
+            .serving(Answer::once("")),
         Ends::Well,
     )
 }
@@ -223,7 +235,11 @@ fn request_header_with_a_line_break() -> Case {
 }
 
 fn request_for_another_host_by_header() -> Case {
-    refused_header("a header that names another host", "host", "internal.example")
+    refused_header(
+        "a header that names another host",
+        "host",
+        "internal.example",
+    )
 }
 
 /// A path that is not sent.
@@ -248,7 +264,10 @@ fn request_path_with_a_line_break() -> Case {
 }
 
 fn request_path_of_another_host() -> Case {
-    refused_path("a whole URL of another host in place of a path", "http://169.254.169.254/latest/")
+    refused_path(
+        "a whole URL of another host in place of a path",
+        "http://169.254.169.254/latest/",
+    )
 }
 
 fn request_of_two_lengths() -> Case {
@@ -284,7 +303,14 @@ fn authorities(all: &[&str], wanted: i32) -> (String, String) {
         .map(|(i, authority)| format!("(data (i32.const {}) \"{authority}\\00\")", at(i)))
         .collect();
     let asks: String = (0..all.len())
-        .map(|i| asking("(call $fields)", u32::try_from(at(i)).expect("small"), 2112, wanted))
+        .map(|i| {
+            asking(
+                "(call $fields)",
+                u32::try_from(at(i)).expect("small"),
+                2112,
+                wanted,
+            )
+        })
         .collect();
     (format!("{CLIENT} {data}"), asks)
 }
@@ -324,7 +350,9 @@ fn requests_to_hosts_that_are_not_granted() -> Case {
     Case::new(
         "hosts and ports beside the one that is granted",
         "the grant: they are not even looked up",
-        Attack::check_with(&before, &doing).manifest(ASKS).serving(Answer::once("")),
+        Attack::check_with(&before, &doing)
+            .manifest(ASKS)
+            .serving(Answer::once("")),
         Ends::Well,
     )
 }
@@ -392,7 +420,12 @@ fn answer_header_of_one_mebibyte() -> Case {
 
 fn answer_header_that_never_ends() -> Case {
     let answer = Answer::endless("HTTP/1.1 200 OK\r\nx: ", vec![b'y'; 4096], Duration::ZERO);
-    server("a server whose header never ends", "64 KiB of head", answer, HEADERS_TOO_LARGE)
+    server(
+        "a server whose header never ends",
+        "64 KiB of head",
+        answer,
+        HEADERS_TOO_LARGE,
+    )
 }
 
 fn answer_of_two_lengths() -> Case {
@@ -445,7 +478,11 @@ fn answer_of_preludes_without_end() -> Case {
     by_wall(server(
         "a server that says \"continue\" again and again",
         "",
-        Answer::endless("", "HTTP/1.1 100 Continue\r\n\r\n", Duration::from_millis(1)),
+        Answer::endless(
+            "",
+            "HTTP/1.1 100 Continue\r\n\r\n",
+            Duration::from_millis(1),
+        ),
         READ_TIMEOUT,
     ))
 }
@@ -485,7 +522,11 @@ fn body_of_a_chunk_whose_size_never_ends() -> Case {
 
 fn body_byte_by_byte() -> Case {
     let answer = Answer::endless("HTTP/1.1 200 OK\r\n\r\n", "x", Duration::from_millis(20));
-    by_wall(reading("a server that sends one byte of its body every 20 ms", "", answer))
+    by_wall(reading(
+        "a server that sends one byte of its body every 20 ms",
+        "",
+        answer,
+    ))
 }
 
 fn body_shorter_than_said() -> Case {
@@ -508,4 +549,3 @@ fn redirect_to_the_metadata_service() -> Case {
         Ends::Well,
     )
 }
-

@@ -91,14 +91,14 @@ fn notification() -> Notification {
     }
 }
 
-fn usage() -> MonthUsage {
+pub(super) fn usage() -> MonthUsage {
     let mut usage = MonthUsage::new("2026-11".parse().expect("a month"));
     usage.closed_hours = 1;
     usage.count(Meter::HostStandard, "web-1", 1);
     usage
 }
 
-fn terms() -> Terms {
+pub(super) fn terms() -> Terms {
     Terms {
         currency: "JPY".into(),
         currency_digits: 0,
@@ -452,7 +452,11 @@ fn rule_wrong_product() -> Case {
 fn rule_largest_numbers() -> Case {
     bad_statement(
         "the smallest and largest numbers there are, whose product is none",
-        line((i64::MIN, 0), (i64::MAX, 999_999_999), (i64::MIN, -999_999_999)),
+        line(
+            (i64::MIN, 0),
+            (i64::MAX, 999_999_999),
+            (i64::MIN, -999_999_999),
+        ),
         "the plugin's answer breaks its contract: line 1: ",
     )
 }

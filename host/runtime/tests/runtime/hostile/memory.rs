@@ -35,15 +35,18 @@ fn one_large_memory() -> Case {
 
 fn three_memories() -> Case {
     let grow = |memory: &str| {
-        format!("(if (i32.eq (i32.const -1) (memory.grow {memory} (i32.const 400))) (then unreachable))")
+        format!(
+            "(if (i32.eq (i32.const -1) (memory.grow {memory} (i32.const 400))) (then unreachable))"
+        )
     };
     let doing = ["$memory", "$b", "$c"].map(grow).concat();
     // The allocator's memory must be the first, so the others follow it.
-    let attack = Attack::check(&doing).base(
-        "(global $heap",
-        "(memory $b 1) (memory $c 1) (global $heap",
-    );
-    by_memory("25 MiB in each of three memories, each within the limit", attack)
+    let attack =
+        Attack::check(&doing).base("(global $heap", "(memory $b 1) (memory $c 1) (global $heap");
+    by_memory(
+        "25 MiB in each of three memories, each within the limit",
+        attack,
+    )
 }
 
 fn a_large_table() -> Case {
@@ -91,7 +94,10 @@ fn growing_page_by_page() -> Case {
 fn an_allocator_that_takes_all() -> Case {
     by_memory(
         "an allocator that takes 3.9 GB when the host wants room for the settings",
-        Attack::check("").base("(local $at i32)", &format!("(local $at i32) {}", grown(60_000))),
+        Attack::check("").base(
+            "(local $at i32)",
+            &format!("(local $at i32) {}", grown(60_000)),
+        ),
     )
 }
 

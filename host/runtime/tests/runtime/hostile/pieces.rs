@@ -36,5 +36,7 @@ pub(super) fn times(count: u32, doing: &str) -> String {
 
 /// Takes this many more pages of memory, or crashes.
 pub(super) fn grown(pages: u32) -> String {
-    format!("(if (i32.eq (i32.const -1) (memory.grow $memory (i32.const {pages}))) (then unreachable))")
+    format!(
+        "(if (i32.eq (i32.const -1) (memory.grow $memory (i32.const {pages}))) (then unreachable))"
+    )
 }

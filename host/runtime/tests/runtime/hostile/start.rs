@@ -162,7 +162,9 @@ fn start_that_calls_out() -> Case {
         "start-up code that asks the host to wait, which only calls may",
         "nothing: it is harmless",
         Attack::check_with(
-            &format!("{WAIT} (func (export \"_initialize\") (call $block (call $after (i64.const 1000))))"),
+            &format!(
+                "{WAIT} (func (export \"_initialize\") (call $block (call $after (i64.const 1000))))"
+            ),
             "",
         ),
         Ends::Well,

@@ -128,7 +128,12 @@ fn refused(tries: &'static str, bytes: Vec<u8>, says: &'static str) -> Case {
 }
 
 /// A component that needs more than there is, or what is switched off.
-fn refused_beside(tries: &'static str, stopped_by: &'static str, text: &str, says: &'static str) -> Case {
+fn refused_beside(
+    tries: &'static str,
+    stopped_by: &'static str,
+    text: &str,
+    says: &'static str,
+) -> Case {
     let attack = Attack::bytes(beside_well(text, 1));
     Case::new(tries, stopped_by, attack, Ends::Refused(says))
 }
@@ -143,17 +148,29 @@ fn heavy(tries: &'static str, attack: Attack) -> Case {
 }
 
 fn empty_file() -> Case {
-    refused("an empty file", Vec::new(), "the file is empty, not a component: upload the .wasm file")
+    refused(
+        "an empty file",
+        Vec::new(),
+        "the file is empty, not a component: upload the .wasm file",
+    )
 }
 
 fn noise() -> Case {
     let noise = (0..100_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8);
-    refused("100 kB of noise", noise.collect(), "the file is not WebAssembly, not a component")
+    refused(
+        "100 kB of noise",
+        noise.collect(),
+        "the file is not WebAssembly, not a component",
+    )
 }
 
 fn core_module() -> Case {
     let bytes = wat::parse_str("(module)").expect("a module");
-    refused("a core module", bytes, "the file is a core module, not a component: build it for wasm32-wasip2")
+    refused(
+        "a core module",
+        bytes,
+        "the file is a core module, not a component: build it for wasm32-wasip2",
+    )
 }
 
 fn precompiled_code() -> Case {
@@ -170,13 +187,21 @@ fn precompiled_code() -> Case {
 fn seventeen_mebibytes() -> Case {
     let mut bytes = well();
     custom(&mut bytes, "padding", &vec![0; 17 << 20]);
-    refused("a file of 17 MiB", bytes, "16777216 are the most: strip it, or leave data out")
+    refused(
+        "a file of 17 MiB",
+        bytes,
+        "16777216 are the most: strip it, or leave data out",
+    )
 }
 
 fn half_a_component() -> Case {
     let mut bytes = well();
     bytes.truncate(bytes.len() / 2);
-    refused("half of a component", bytes, "the component is not valid at byte ")
+    refused(
+        "half of a component",
+        bytes,
+        "the component is not valid at byte ",
+    )
 }
 
 /// A component with fields and a manifest, of no use as a plugin.
@@ -189,23 +214,34 @@ fn fields(fields: &str, manifest: &str) -> Vec<u8> {
 
 const MANIFEST: &str =
     "id = \"x\"\nversion = \"1.0.0\"\nkind = \"check\"\ntitle = \"X\"\ndescription = \"X\"\n";
-const EXPORT: &str =
-    "(instance $empty) (export \"shoal:plugin/check@0.1.0\" (instance $empty))";
+const EXPORT: &str = "(instance $empty) (export \"shoal:plugin/check@0.1.0\" (instance $empty))";
 
 fn no_manifest() -> Case {
     let bytes = wat::parse_str("(component)").expect("a component");
-    refused("a component that does not say what it is", bytes, "the component carries no manifest")
+    refused(
+        "a component that does not say what it is",
+        bytes,
+        "the component carries no manifest",
+    )
 }
 
 fn two_manifests() -> Case {
     let mut bytes = well();
     custom(&mut bytes, "shoal:manifest", MANIFEST.as_bytes());
-    refused("a component that says twice what it is", bytes, "the component carries 2 manifests")
+    refused(
+        "a component that says twice what it is",
+        bytes,
+        "the component carries 2 manifests",
+    )
 }
 
 fn manifest_of_one_mebibyte() -> Case {
     let manifest = format!("{MANIFEST}# {}", "x".repeat(1 << 20));
-    refused("a manifest of 1 MiB", fields(EXPORT, &manifest), " are the most")
+    refused(
+        "a manifest of 1 MiB",
+        fields(EXPORT, &manifest),
+        " are the most",
+    )
 }
 
 fn manifest_that_is_not_utf8() -> Case {
@@ -215,8 +251,16 @@ fn manifest_that_is_not_utf8() -> Case {
 }
 
 fn manifest_of_deep_lists() -> Case {
-    let manifest = format!("{MANIFEST}[example]\na = {}{}", "[".repeat(20_000), "]".repeat(20_000));
-    refused("a manifest of 20,000 lists in each other", fields(EXPORT, &manifest), "plugin.toml")
+    let manifest = format!(
+        "{MANIFEST}[example]\na = {}{}",
+        "[".repeat(20_000),
+        "]".repeat(20_000)
+    );
+    refused(
+        "a manifest of 20,000 lists in each other",
+        fields(EXPORT, &manifest),
+        "plugin.toml",
+    )
 }
 
 fn manifest_of_a_deep_schema() -> Case {
@@ -226,14 +270,22 @@ fn manifest_of_a_deep_schema() -> Case {
         path += ".properties.a";
         let _ = write!(manifest, "[{path}]\ntype = \"object\"\n");
     }
-    refused("settings that hold each other 60 deep", fields(EXPORT, &manifest), "plugin.toml: ")
+    refused(
+        "settings that hold each other 60 deep",
+        fields(EXPORT, &manifest),
+        "plugin.toml: ",
+    )
 }
 
 fn manifest_of_a_large_pattern() -> Case {
     let manifest = format!(
         "{MANIFEST}[settings]\ntype = \"object\"\n[settings.properties.a]\ntype = \"string\"\npattern = \"((a{{1,1000}}){{1,1000}}){{1,1000}}\"\n"
     );
-    refused("a pattern that unfolds to gigabytes", fields(EXPORT, &manifest), "plugin.toml: settings")
+    refused(
+        "a pattern that unfolds to gigabytes",
+        fields(EXPORT, &manifest),
+        "plugin.toml: settings",
+    )
 }
 
 fn contract_of_the_next_version() -> Case {
@@ -274,11 +326,18 @@ fn import_of_what_was_not_asked_for() -> Case {
 
 /// A short refusal, however long the names in the file are.
 fn twenty_thousand_exports() -> Case {
-    let mut exports = format!("{} (type $t (enum \"a\"))", EXPORT.replace("check@", "channel@"));
+    let mut exports = format!(
+        "{} (type $t (enum \"a\"))",
+        EXPORT.replace("check@", "channel@")
+    );
     for i in 0..20_000 {
         let _ = write!(exports, "(export \"e{i}\" (type $t))");
     }
-    refused("20,000 exports", fields(&exports, MANIFEST), "the component must export shoal:plugin/check@0.1.0")
+    refused(
+        "20,000 exports",
+        fields(&exports, MANIFEST),
+        "the component must export shoal:plugin/check@0.1.0",
+    )
 }
 
 fn a_thousand_imports() -> Case {
@@ -295,13 +354,20 @@ fn a_thousand_imports() -> Case {
 
 fn names_of_a_hundred_kilobytes() -> Case {
     let import = format!("(import \"a:b/{}\" (instance))", "x".repeat(99_000));
-    refused("an import whose name has 99 kB", fields(&format!("{import}{EXPORT}"), MANIFEST), "")
+    refused(
+        "an import whose name has 99 kB",
+        fields(&format!("{import}{EXPORT}"), MANIFEST),
+        "",
+    )
 }
 
 const MANY: &str = "core instances, memories and tables of one component";
 
 fn instances(count: u32) -> Vec<u8> {
-    beside_well("(component (core module $m) (core instance (instantiate $m)))", count)
+    beside_well(
+        "(component (core module $m) (core instance (instantiate $m)))",
+        count,
+    )
 }
 
 fn ten_thousand_instances() -> Case {
@@ -311,18 +377,35 @@ fn ten_thousand_instances() -> Case {
 
 fn thirty_three_instances() -> Case {
     let attack = Attack::bytes(instances(33));
-    Case::new("33 instances beside its own", MANY, attack, Ends::Refused("contains 34 core module instances, which exceeds the configured maximum of 32"))
+    Case::new(
+        "33 instances beside its own",
+        MANY,
+        attack,
+        Ends::Refused(
+            "contains 34 core module instances, which exceeds the configured maximum of 32",
+        ),
+    )
 }
 
 fn five_memories() -> Case {
     let text = "(component (core module $m (memory 0) (memory 0) (memory 0) (memory 0) (memory 0)) (core instance (instantiate $m)))";
-    refused_beside("five memories", MANY, text, "exceeds the per-instance limit of 4")
+    refused_beside(
+        "five memories",
+        MANY,
+        text,
+        "exceeds the per-instance limit of 4",
+    )
 }
 
 fn seventeen_tables() -> Case {
     let tables = "(table 0 funcref) ".repeat(17);
     let text = format!("(component (core module $m {tables}) (core instance (instantiate $m)))");
-    refused_beside("17 tables", MANY, &text, "exceeds the per-instance limit of 16")
+    refused_beside(
+        "17 tables",
+        MANY,
+        &text,
+        "exceeds the per-instance limit of 16",
+    )
 }
 
 fn deep_components() -> Case {
@@ -344,7 +427,10 @@ fn deep_types() -> Case {
         let _ = write!(types, "(type $t{i} (list $t{}))", i - 1);
     }
     let text = format!("(component {types} (type (func (param \"a\" $t4999))))");
-    heavy("a list of lists of lists, 5,000 deep", Attack::bytes(beside_well(&text, 1)))
+    heavy(
+        "a list of lists of lists, 5,000 deep",
+        Attack::bytes(beside_well(&text, 1)),
+    )
 }
 
 fn wide_types() -> Case {
@@ -361,17 +447,28 @@ fn wide_types() -> Case {
 fn aliases_of_aliases() -> Case {
     let mut text = "(component (type $t0 u8)".to_owned();
     for i in 1..50 {
-        let _ = write!(text, "(component (alias outer 1 0 (type $t{i})) (export \"x\" (type $t{i}))");
+        let _ = write!(
+            text,
+            "(component (alias outer 1 0 (type $t{i})) (export \"x\" (type $t{i}))"
+        );
     }
     text += &")".repeat(50);
-    heavy("a type handed on through 50 components", Attack::bytes(beside_well(&text, 1)))
+    heavy(
+        "a type handed on through 50 components",
+        Attack::bytes(beside_well(&text, 1)),
+    )
 }
 
 const SWITCHED_OFF: &str = "features that are switched off";
 
 fn memory_of_64_bits() -> Case {
     let text = "(component (core module $m (memory i64 1)) (core instance (instantiate $m)))";
-    refused_beside("a memory of 64-bit addresses", SWITCHED_OFF, text, "memory64")
+    refused_beside(
+        "a memory of 64-bit addresses",
+        SWITCHED_OFF,
+        text,
+        "memory64",
+    )
 }
 
 fn shared_memory() -> Case {
@@ -385,13 +482,19 @@ fn garbage_collected_types() -> Case {
 }
 
 fn exceptions() -> Case {
-    let text = "(component (core module $m (tag $e) (func (throw $e))) (core instance (instantiate $m)))";
+    let text =
+        "(component (core module $m (tag $e) (func (throw $e))) (core instance (instantiate $m)))";
     refused_beside("exceptions", SWITCHED_OFF, text, "")
 }
 
 fn asynchronous_functions() -> Case {
     let text = r#"(component (core func (canon task.return)))"#;
-    refused_beside("asynchronous functions and their tasks", SWITCHED_OFF, text, "")
+    refused_beside(
+        "asynchronous functions and their tasks",
+        SWITCHED_OFF,
+        text,
+        "",
+    )
 }
 
 fn threads() -> Case {
@@ -407,16 +510,27 @@ fn five_thousand_functions() -> Case {
 }
 
 fn one_long_function() -> Case {
-    let body = "(local.set $a (i32.mul (i32.add (local.get $a) (local.get $b)) (i32.load (local.get $a))))
+    let body =
+        "(local.set $a (i32.mul (i32.add (local.get $a) (local.get $b)) (i32.load (local.get $a))))
         (local.set $b (i32.xor (local.get $a) (i32.load offset=8 (local.get $b))))"
-        .repeat(10_000);
+            .repeat(10_000);
     let function = format!("(func (param $a i32) (param $b i32) {body})");
-    heavy("one function of 300 kB without a branch", Attack::check_with(&function, ""))
+    heavy(
+        "one function of 300 kB without a branch",
+        Attack::check_with(&function, ""),
+    )
 }
 
 fn ten_thousand_blocks_in_each_other() -> Case {
-    let function = format!("(func {} {})", "block ".repeat(10_000), "end ".repeat(10_000));
-    heavy("10,000 blocks in each other", Attack::check_with(&function, ""))
+    let function = format!(
+        "(func {} {})",
+        "block ".repeat(10_000),
+        "end ".repeat(10_000)
+    );
+    heavy(
+        "10,000 blocks in each other",
+        Attack::check_with(&function, ""),
+    )
 }
 
 fn a_jump_table_of_half_a_million() -> Case {
@@ -424,18 +538,35 @@ fn a_jump_table_of_half_a_million() -> Case {
         "(func (param i32) (block (br_table {} (local.get 0))))",
         "0 ".repeat(500_000)
     );
-    heavy("a jump table of half a million entries", Attack::check_with(&function, ""))
+    heavy(
+        "a jump table of half a million entries",
+        Attack::check_with(&function, ""),
+    )
 }
 
 fn fifty_thousand_locals() -> Case {
-    let function = format!("(func $f {} ) (func (call $f))", "(local i64)".repeat(50_000));
-    heavy("a function of 50,000 variables", Attack::check_with(&function, ""))
+    let function = format!(
+        "(func $f {} ) (func (call $f))",
+        "(local i64)".repeat(50_000)
+    );
+    heavy(
+        "a function of 50,000 variables",
+        Attack::check_with(&function, ""),
+    )
 }
 
 fn eight_megabytes_of_data() -> Case {
     let data = format!("(data (i32.const 65536) \"{}\")", "x".repeat(8 << 20));
-    let attack = Attack::check_with(&data, "").base("(memory $memory (export \"memory\") 4)", "(memory $memory (export \"memory\") 200)");
-    Case::new("8 MiB of data, in each of ten calls", "nothing: it may", attack.times(10), Ends::Well)
+    let attack = Attack::check_with(&data, "").base(
+        "(memory $memory (export \"memory\") 4)",
+        "(memory $memory (export \"memory\") 200)",
+    );
+    Case::new(
+        "8 MiB of data, in each of ten calls",
+        "nothing: it may",
+        attack.times(10),
+        Ends::Well,
+    )
 }
 
 fn fifty_thousand_pieces_of_data() -> Case {
@@ -447,7 +578,10 @@ fn fifty_thousand_pieces_of_data() -> Case {
 
 /// Crashes in a function of this name.
 fn crashing_in(name: &str) -> Attack {
-    Attack::check_with(&format!("(func $f (@name \"{name}\") unreachable)"), "(call $f)")
+    Attack::check_with(
+        &format!("(func $f (@name \"{name}\") unreachable)"),
+        "(call $f)",
+    )
 }
 
 fn name_that_unfolds() -> Case {
@@ -467,7 +601,11 @@ fn name_that_unfolds() -> Case {
 
 /// A number as C++ writes that of a part of a name.
 fn base36(number: u32) -> String {
-    let digit = |d: u32| char::from_digit(d, 36).expect("below 36").to_ascii_uppercase();
+    let digit = |d: u32| {
+        char::from_digit(d, 36)
+            .expect("below 36")
+            .to_ascii_uppercase()
+    };
     if number < 36 {
         digit(number).to_string()
     } else {
@@ -488,15 +626,24 @@ fn debug_information_that_is_none() -> Case {
     let noise: String = (0..4000u32)
         .map(|i| format!("\\{:02x}", (i.wrapping_mul(2_654_435_761) >> 11) as u8))
         .collect();
-    let sections: String = [".debug_info", ".debug_abbrev", ".debug_line", ".debug_str", ".debug_ranges"]
-        .map(|name| format!("(@custom \"{name}\" \"{noise}\")"))
-        .concat();
+    let sections: String = [
+        ".debug_info",
+        ".debug_abbrev",
+        ".debug_line",
+        ".debug_str",
+        ".debug_ranges",
+    ]
+    .map(|name| format!("(@custom \"{name}\" \"{noise}\")"))
+    .concat();
     Case::new(
         "a crash in a component whose debug information is noise",
         "whoever reads it stops at the first error",
         Attack::guest(
             Kind::Check,
-            format!("(func $f unreachable) {} {sections}", well_after("(call $f)")),
+            format!(
+                "(func $f unreachable) {} {sections}",
+                well_after("(call $f)")
+            ),
         ),
         Ends::Failed("trapped", "wasm `unreachable` instruction executed"),
     )
