@@ -13,7 +13,7 @@ use crate::db::plugins::tests::audit;
 use crate::db::publishers::PublisherRow;
 use crate::jobs::testing::{add_plugin, component, hour, tenant, with_app};
 use crate::monitoring::testing::{installation, put};
-use crate::plugins::{Ceiling, Policy, RegistryParts, SignaturePolicy, Wish};
+use crate::plugins::{Ceiling, PluginServices, Policy, RegistryParts, SignaturePolicy, Wish};
 use crate::secrets::SecretBox;
 
 /// A component with some of its manifest replaced; what is shorter is filled up with spaces.
@@ -421,6 +421,7 @@ fn with_policy(app: &App, policy: Policy) -> PluginRegistry {
         db: app.db.clone(),
         secrets: SecretBox::open(&app.config.data).expect("a key"),
         clock: app.clock.clone(),
+        services: PluginServices::new(app.clock.clone(), None),
         policy,
     })
 }
