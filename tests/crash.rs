@@ -28,9 +28,14 @@ async fn crash(word: &str) -> CallError {
         concurrent_calls_max: 4,
         ..RuntimeOptions::default()
     });
-    let plugin = runtime.expect("a runtime").load(component("hostile-receiver"));
+    let plugin = runtime
+        .expect("a runtime")
+        .load(component("hostile-receiver"));
     let plugin = plugin.await.expect("loaded");
-    let (id, asked) = (InstallationId::from_random([7; 10]), plugin.manifest().asked());
+    let (id, asked) = (
+        InstallationId::from_random([7; 10]),
+        plugin.manifest().asked(),
+    );
     let installed = plugin.install(InstallOptions::new(id, asked, Map::new()));
     let request = ReceiverRequest {
         transport: Transport::Http,
@@ -50,12 +55,19 @@ async fn a_crash_is_told_with_file_and_line() {
     let CallError::Panicked { message, backtrace } = crash("panic").await else {
         panic!("a panic");
     };
-    assert!(message.starts_with("hostile-receiver/src/lib.rs:") || message.starts_with("src/lib.rs:"), "{message}");
-    let CallError::Trapped { backtrace: aborted, .. } = crash("abort").await else {
+    assert!(
+        message.starts_with("hostile-receiver/src/lib.rs:") || message.starts_with("src/lib.rs:"),
+        "{message}"
+    );
+    let CallError::Trapped {
+        backtrace: aborted, ..
+    } = crash("abort").await
+    else {
         panic!("a trap");
     };
     for backtrace in [backtrace, aborted] {
-        let ours = |line: &&String| line.contains("hostile_receiver::") && line.contains("src/lib.rs:");
+        let ours =
+            |line: &&String| line.contains("hostile_receiver::") && line.contains("src/lib.rs:");
         assert!(backtrace.iter().any(|line| ours(&line)), "{backtrace:#?}");
     }
 }

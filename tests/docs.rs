@@ -67,10 +67,16 @@ fn plugins_in_other_languages_are_built_as_their_page_says() {
     let prepared = blocks("other-languages.md")
         .into_iter()
         .filter(|block| block.info == "console prepared");
-    let commands: Vec<String> = prepared.flat_map(|block| steps(&block.text)).map(|step| step.command).collect();
+    let commands: Vec<String> = prepared
+        .flat_map(|block| steps(&block.text))
+        .map(|step| step.command)
+        .collect();
     assert!(!commands.is_empty(), "the page shows how they are built");
     for command in commands {
-        assert!(xtask.contains(&format!("{command:?}")), "xtask does not run: {command}");
+        assert!(
+            xtask.contains(&format!("{command:?}")),
+            "xtask does not run: {command}"
+        );
     }
 }
 
@@ -127,11 +133,17 @@ fn steps(block: &str) -> Vec<Step> {
             });
         } else {
             let step = steps.last_mut().expect("a block begins with a command");
-            let onto = if continues { &mut step.command } else { &mut step.shown };
+            let onto = if continues {
+                &mut step.command
+            } else {
+                &mut step.shown
+            };
             onto.push('\n');
             onto.push_str(line);
         }
-        continues = steps.last().is_some_and(|step| step.shown.is_empty() && step.command.ends_with('\\'));
+        continues = steps
+            .last()
+            .is_some_and(|step| step.shown.is_empty() && step.command.ends_with('\\'));
     }
     steps
 }
@@ -182,7 +194,8 @@ impl Shell {
         let mut command = Command::new("bash");
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if text.starts_with("SHOAL_") || text.starts_with("CARGO_") || text.starts_with("RUST_") {
+            if text.starts_with("SHOAL_") || text.starts_with("CARGO_") || text.starts_with("RUST_")
+            {
                 command.env_remove(&name);
             }
         }
@@ -192,7 +205,10 @@ impl Shell {
             .env("SHOAL_SERVER", server.address("http").expect("it listens"))
             .env("SHOAL_DATA", server.data())
             // Pages speak of these; libraries are compiled once for all pages.
-            .env("SHOAL_OTLP", server.address("otlp_http").expect("it listens"))
+            .env(
+                "SHOAL_OTLP",
+                server.address("otlp_http").expect("it listens"),
+            )
             .env("SHOAL_SOURCE", repository())
             .env("HOOK", hears.url(""))
             .env("CARGO_TARGET_DIR", built)
@@ -211,13 +227,25 @@ impl Shell {
     /// Types a command, and compares.
     #[track_caller]
     fn run(&mut self, page: &str, step: &Step) {
-        let line = format!("{{ {}\n}} 2>&1 </dev/null; echo; echo \"{END}$?\"\n", step.command);
-        self.to.write_all(line.as_bytes()).expect("the shell listens");
+        let line = format!(
+            "{{ {}\n}} 2>&1 </dev/null; echo; echo \"{END}$?\"\n",
+            step.command
+        );
+        self.to
+            .write_all(line.as_bytes())
+            .expect("the shell listens");
         let mut printed = String::new();
         let status = loop {
             let mut line = String::new();
-            let read = self.from.read_line(&mut line).expect("the shell speaks UTF-8");
-            assert!(read > 0, "{page}: the shell ended in: {}\n{printed}", step.command);
+            let read = self
+                .from
+                .read_line(&mut line)
+                .expect("the shell speaks UTF-8");
+            assert!(
+                read > 0,
+                "{page}: the shell ended in: {}\n{printed}",
+                step.command
+            );
             match line.strip_prefix(END) {
                 Some(status) => break status.trim().to_owned(),
                 None => printed.push_str(&line),
@@ -236,7 +264,9 @@ impl Shell {
     /// Leaves a file where the shell is now.
     fn write(&mut self, file: &str, text: &str) {
         let step = Step {
-            command: format!("mkdir -p \"$(dirname {file})\" && cat > {file} <<'END OF FILE'\n{text}END OF FILE"),
+            command: format!(
+                "mkdir -p \"$(dirname {file})\" && cat > {file} <<'END OF FILE'\n{text}END OF FILE"
+            ),
             shown: String::new(),
         };
         self.run(file, &step);
@@ -253,7 +283,12 @@ impl Drop for Shell {
 
 /// Whether a text is a pattern's, in which `…` stands for anything.
 fn matches(text: &str, pattern: &str) -> bool {
-    let lines = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+    let lines = |text: &str| {
+        text.lines()
+            .map(str::trim_end)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
     let (text, pattern) = (lines(text), lines(pattern));
     let mut parts = pattern.split('…');
     let first = parts.next().unwrap_or_default();
@@ -274,7 +309,10 @@ fn matches(text: &str, pattern: &str) -> bool {
 
 #[test]
 fn what_a_page_leaves_out_may_be_anything_and_the_rest_may_not() {
-    assert!(matches("added ping 0.1.0 (sha256:12)\nnext", "added ping … (sha256:…)\nnext"));
+    assert!(matches(
+        "added ping 0.1.0 (sha256:12)\nnext",
+        "added ping … (sha256:…)\nnext"
+    ));
     assert!(matches("a\nb\nc", "a\n…\nc"));
     assert!(!matches("added pong 0.1.0", "added ping …"));
     assert!(!matches("a b", "a"));

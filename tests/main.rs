@@ -8,6 +8,7 @@
     reason = "these tests stand outside the process: they read its environment, clock and tasks for themselves"
 )]
 
+mod author;
 mod bad_input;
 mod cli;
 mod compile;
@@ -17,7 +18,10 @@ mod hostile;
 mod hot_change;
 mod isolation;
 mod openapi;
-mod other_languages;
 mod otlp;
+mod plugin_health;
+mod refused_uploads;
+mod releases;
 mod road;
+mod services;
 mod support;

@@ -2,7 +2,8 @@
 //!
 //! `cargo xtask hostile` starts it once for each, so that a crash of the host is seen as one: `hostile list`,
 //! `hostile case NAME`, `hostile file PATH`; and `hostile fill DIR COUNT` for a folder of files to run: every case, noise,
-//! and so many damaged copies of the plugins that are built.
+//! and so many damaged copies of the plugins that are built. `hostile rate PATH COUNT` runs a billing rule so often, under load, and prints the
+//! hash of each answer and its instructions.
 #![expect(clippy::print_stdout, reason = "a program of its own")]
 #![expect(clippy::unwrap_used, reason = "shared with tests")]
 #![expect(
@@ -23,7 +24,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use hostile::measure::{self, Measured, Outcome};
-use hostile::{all, file, fill};
+use hostile::{all, file, fill, repeat};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -40,6 +41,10 @@ fn main() -> ExitCode {
             None => return usage(),
         },
         ["file", path] => runtime.block_on(run_file(Path::new(path))),
+        ["rate", path, count] => match count.parse() {
+            Ok(count) => json!(runtime.block_on(repeat::under_load(Path::new(path), count))),
+            Err(_) => return usage(),
+        },
         ["fill", folder, count] => match count.parse() {
             Ok(count) => json!(fill::fill(Path::new(folder), count)),
             Err(_) => return usage(),
@@ -51,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    println!("usage: hostile list | case NAME | file PATH | fill DIR COUNT");
+    println!("usage: hostile list | case NAME | file PATH | fill DIR COUNT | rate PATH COUNT");
     ExitCode::FAILURE
 }
 

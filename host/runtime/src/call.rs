@@ -65,12 +65,14 @@ pub struct CallReport {
     pub log: Vec<LogLine>,
     /// Bytes of log that did not fit any more.
     pub log_dropped_bytes: u64,
-    /// `host:port` of every destination that the plugin was connected to, in order.
-    pub contacted: Vec<String>,
-    /// Requests that the plugin sent, refused ones included.
+    /// Requests, connections and queries that it asked the host for.
     pub requests: u32,
-    /// Bytes that the plugin sent to the network: bodies, and heads as the plugin wrote them.
+    /// Bytes that it sent to the network; of HTTP requests the body, and the head as it is estimated.
     pub bytes_out: u64,
+    /// Every destination that the plugin was connected to, in order: `host:port`, `dns name` or `icmp host`.
+    pub contacted: Vec<String>,
+    /// Every destination that it was not connected to because of its grant or of the policy, in order, with the reason.
+    pub refused: Vec<String>,
     /// Times that the plugin turned to the host, growth of its memory included.
     pub host_calls: u64,
     /// Whether the instance had served calls before.

@@ -10,6 +10,7 @@ use wasmparser::{Encoding, Parser, Payload, Validator};
 
 use crate::call::cut;
 use crate::manifest::{InvalidManifest, LimitClass, MANIFEST_MAX_BYTES, Manifest, SECTION};
+use crate::optional::is_optional;
 use crate::refusal::Refusal;
 
 /// Largest component, unless it asks for the class `large`: compiled languages take some 100 kB.
@@ -17,6 +18,8 @@ pub const COMPONENT_MAX_BYTES: usize = 16 << 20;
 /// Largest component of the class `large`: Python with its libraries takes 18 to 40 MB.
 pub const LARGE_COMPONENT_MAX_BYTES: usize = 64 << 20;
 
+/// Custom sections that are listed; tools make about twenty.
+const CUSTOM_SECTIONS_MAX: usize = 100;
 /// Longest name of an import or export; the longest of WASI has 40.
 const NAME_MAX_BYTES: usize = 300;
 /// Longest reason why a file is not valid.
@@ -37,6 +40,8 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// How large it is.
     pub size_bytes: u64,
+    /// Names and sizes of its custom sections, of all depths, in its order; what is the same name is one entry.
+    pub custom_sections: Vec<(String, u64)>,
 }
 
 /// Reads a component and checks what can be checked without running it.
@@ -68,6 +73,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
         imports: parts.imports,
         exports: parts.exports,
         size_bytes: bytes.len() as u64,
+        custom_sections: parts.custom_sections,
     })
 }
 
@@ -118,6 +124,7 @@ struct Parts {
     imports: Vec<String>,
     exports: Vec<String>,
     manifests: Vec<Vec<u8>>,
+    custom_sections: Vec<(String, u64)>,
 }
 
 /// Walks the sections; imports and exports count at the top only, manifests anywhere.
@@ -143,8 +150,11 @@ fn read(bytes: &[u8]) -> Result<Parts, Refusal> {
                     parts.exports.push(name(export.name.name));
                 }
             }
-            Payload::CustomSection(section) if section.name() == SECTION => {
-                parts.manifests.push(section.data().to_owned());
+            Payload::CustomSection(section) => {
+                parts.count(section.name(), section.data().len() as u64);
+                if section.name() == SECTION {
+                    parts.manifests.push(section.data().to_owned());
+                }
             }
             _ => {}
         }
@@ -158,6 +168,17 @@ fn name(name: &str) -> String {
 }
 
 impl Parts {
+    /// Beyond [`CUSTOM_SECTIONS_MAX`] names, the rest is left out.
+    fn count(&mut self, name: &str, size_bytes: u64) {
+        let known = self.custom_sections.iter_mut();
+        if let Some((_, size)) = known.into_iter().find(|(known, _)| known == name) {
+            *size += size_bytes;
+        } else if self.custom_sections.len() < CUSTOM_SECTIONS_MAX {
+            self.custom_sections
+                .push((cut(name.to_owned(), NAME_MAX_BYTES), size_bytes));
+        }
+    }
+
     fn manifest(&self) -> Result<Manifest, Refusal> {
         let [data] = self.manifests.as_slice() else {
             return Err(match self.manifests.len() {
@@ -196,7 +217,7 @@ fn check_exports(exports: &[String], kind: Kind) -> Result<(), Refusal> {
             });
         }
         found |= interface == kind.as_str();
-        if interface != kind.as_str() {
+        if interface != kind.as_str() && !is_optional(interface) {
             return Err(wrong_export(exports, kind));
         }
     }
@@ -261,8 +282,8 @@ const SOCKETS: [&str; 7] = [
     "wasi:sockets/udp",
 ];
 
-/// The capability that an interface belongs to, if it needs one.
-pub(crate) fn capability_of(import: &str) -> Option<CapabilityKind> {
+/// The capability that an import belongs to, if it needs one.
+pub fn capability_of(import: &str) -> Option<CapabilityKind> {
     match import.split('@').next().unwrap_or_default() {
         "wasi:http/types" | "wasi:http/outgoing-handler" => Some(CapabilityKind::Http),
         "shoal:plugin/net" => Some(CapabilityKind::Net),

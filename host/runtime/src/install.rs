@@ -10,6 +10,8 @@ use shoal_model::limit::LimitOverrides;
 use crate::egress::Network;
 use crate::state::FixedWorld;
 
+use crate::services::Services;
+
 /// Everything that [`Plugin::install`](crate::Plugin::install) needs to know.
 #[derive(Clone, Debug)]
 pub struct InstallOptions {
@@ -25,6 +27,8 @@ pub struct InstallOptions {
     pub weight: u32,
     /// Bounds of the tenant's own, of which only the lower ones count.
     pub limits: LimitOverrides,
+    /// What the deployment does for it.
+    pub services: Services,
 }
 
 impl InstallOptions {
@@ -41,6 +45,7 @@ impl InstallOptions {
             tenant: 0,
             weight: 1,
             limits: LimitOverrides::default(),
+            services: Services::default(),
         }
     }
 }

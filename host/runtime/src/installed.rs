@@ -21,7 +21,7 @@ use crate::bindings::shoal::plugin::types as wit;
 use crate::call::{Call, CallContext, CallError, CallReport, Failure};
 use crate::channel::{Notification, Receipt};
 use crate::check::CheckOutcome;
-use crate::egress::allow::AllowList;
+use crate::egress::allow::Permits;
 use crate::failure::{self, Broken};
 use crate::install::World;
 use crate::link::{Guest, Linked};
@@ -29,6 +29,7 @@ use crate::plugin::Plugin;
 use crate::receiver::{Ingest, ReceiverRequest, ReceiverResponse};
 use crate::run::{Given, Live, Work};
 use crate::runtime::Inner;
+use crate::services::Provided;
 use crate::settings::Settings;
 use crate::state::{FixedWorld, Monotonic, Parts};
 
@@ -36,8 +37,6 @@ use crate::state::{FixedWorld, Monotonic, Parts};
 const REUSE_CALLS_MAX: u32 = 128;
 /// Memory that an idle instance may hold; a batch of 10,000 points takes 20 MiB.
 const REUSE_MEMORY_MAX_BYTES: u64 = 64 << 20;
-/// Shortest secret that is looked for in what a plugin says; shorter ones would match by chance.
-const SECRET_MIN_BYTES: usize = 6;
 
 /// A plugin with the grants and settings of one installation. Made by [`Plugin::install`].
 ///
@@ -45,8 +44,8 @@ const SECRET_MIN_BYTES: usize = 6;
 /// old one.
 pub struct Installed {
     parts: InstalledParts,
+    /// As the guest is given them: secrets hidden.
     settings_json: String,
-    secrets: Vec<String>,
 }
 
 pub(crate) struct InstalledParts {
@@ -59,8 +58,8 @@ pub(crate) struct InstalledParts {
     pub(crate) linked: Linked,
     pub(crate) grants: Grants,
     pub(crate) settings: Settings,
-    pub(crate) http_allow: Arc<AllowList>,
-    pub(crate) net_allow: Arc<AllowList>,
+    pub(crate) allow: Arc<Permits>,
+    pub(crate) provided: Provided,
 }
 
 /// What differs between calls of kinds.
@@ -68,21 +67,16 @@ struct Request {
     kind: Kind,
     time: Duration,
     limits: CallLimits,
+    /// What the unit of work is called, the same for every attempt; for kinds that send mail.
+    work: String,
     ingest: Option<Arc<dyn Ingest>>,
     fixed: Option<FixedWorld>,
 }
 
 impl Installed {
     pub(crate) fn new(parts: InstalledParts) -> Installed {
-        let secrets = parts.plugin.manifest().settings.secrets().iter();
-        let secrets = secrets
-            .filter_map(|name| parts.settings.get(name)?.as_str())
-            .filter(|value| value.len() >= SECRET_MIN_BYTES)
-            .map(str::to_owned)
-            .collect();
         Installed {
-            settings_json: parts.settings.to_json(),
-            secrets,
+            settings_json: parts.provided.secrets.hide(&parts.settings),
             parts,
         }
     }
@@ -148,6 +142,11 @@ impl Installed {
         let take = |outcome| {
             CheckOutcome::from_wit(outcome).map(|mut outcome| {
                 outcome.summary = self.redact(outcome.summary);
+                for measurement in &mut outcome.measurements {
+                    for (_, value) in &mut measurement.labels {
+                        *value = self.redact(std::mem::take(value));
+                    }
+                }
                 outcome
             })
         };
@@ -181,8 +180,9 @@ impl Installed {
             let summary = self.redact(summary);
             Ok(Receipt { summary })
         };
-        self.call(self.request(Kind::Channel, time), work, take)
-            .await
+        let mut request = self.request(Kind::Channel, time);
+        request.work = format!("{}/{}", self.installation(), context.idempotency_key);
+        self.call(request, work, take).await
     }
 
     /// Prices the usage of one tenant and month: the same usage and terms always give the same statement.
@@ -292,6 +292,7 @@ impl Installed {
             time: request.time.saturating_sub(queued),
             ingest: request.ingest,
         };
+        live.store.data_mut().provided.begin_call(request.work);
         let (outcome, mut report) = live.call(&self.parts.linked, given, work).await;
         self.give_back(live, outcome.is_ok());
         report.duration = began.elapsed();
@@ -313,6 +314,7 @@ impl Installed {
     fn request(&self, kind: Kind, time: Duration) -> Request {
         Request {
             kind,
+            work: String::new(),
             time,
             limits: self.limits(),
             ingest: None,
@@ -341,8 +343,8 @@ impl Installed {
             Parts {
                 limits,
                 network: Arc::clone(&parts.world.network),
-                http_allow: Arc::clone(&parts.http_allow),
-                net_allow: Arc::clone(&parts.net_allow),
+                allow: Arc::clone(&parts.allow),
+                provided: parts.provided.clone(),
                 fixed: fixed.or_else(|| parts.world.fixed.clone()),
             },
         ))
@@ -402,21 +404,17 @@ impl Installed {
         hash.finalize().into()
     }
 
-    /// Hides secrets in what a plugin says or was asked.
+    /// Hides this installation's secrets in a text, in every common form. Everything that a plugin says has been through
+    /// it; so must whatever else is kept of a call, such as its input.
     pub fn redact(&self, text: String) -> String {
-        self.secrets.iter().fold(text, |text, secret| {
-            if text.contains(secret.as_str()) {
-                text.replace(secret.as_str(), "[secret]")
-            } else {
-                text
-            }
-        })
+        self.parts.provided.secrets.redact(text)
     }
 
     fn redacted(&self, error: CallError) -> CallError {
         let failure = |failure: Failure| {
             let hide = |mut detail: crate::call::FailureDetail| {
                 detail.message = self.redact(detail.message);
+                detail.code = self.redact(detail.code);
                 detail
             };
             match failure {
@@ -431,6 +429,10 @@ impl Installed {
         match error {
             CallError::Failed(failed) => CallError::Failed(failure(failed)),
             CallError::Panicked { message, backtrace } => CallError::Panicked {
+                message: self.redact(message),
+                backtrace,
+            },
+            CallError::Trapped { message, backtrace } => CallError::Trapped {
                 message: self.redact(message),
                 backtrace,
             },

@@ -24,6 +24,9 @@ pub(crate) struct Shape {
     http: bool,
     net: bool,
     ingest: bool,
+    mail: bool,
+    kv: bool,
+    secrets: bool,
 }
 
 impl Shape {
@@ -32,6 +35,9 @@ impl Shape {
             http: grants.has(CapabilityKind::Http),
             net: grants.has(CapabilityKind::Net),
             ingest: grants.has(CapabilityKind::Ingest),
+            mail: grants.has(CapabilityKind::Mail),
+            kv: grants.has(CapabilityKind::Kv),
+            secrets: grants.has(CapabilityKind::Secrets),
         }
     }
 }
@@ -57,6 +63,15 @@ pub(crate) fn linker(engine: &Engine, sort: Sort, shape: Shape) -> wasmtime::Res
     }
     if shape.ingest {
         imports::ingest::add_to_linker::<_, HasSelf<State>>(l, |state| state)?;
+    }
+    if shape.mail {
+        imports::mail::add_to_linker::<_, HasSelf<State>>(l, |state| state)?;
+    }
+    if shape.kv {
+        imports::kv::add_to_linker::<_, HasSelf<State>>(l, |state| state)?;
+    }
+    if shape.secrets {
+        imports::secrets::add_to_linker::<_, HasSelf<State>>(l, |state| state)?;
     }
     Ok(linker)
 }
@@ -103,6 +118,7 @@ enum Export {
     Check(exports::check::GuestIndices),
     Channel(exports::channel::GuestIndices),
     BillingRule(exports::billing_rule::GuestIndices),
+    Settings(exports::settings::GuestIndices),
 }
 
 /// The functions of an instance.
@@ -111,6 +127,7 @@ pub(crate) enum Guest {
     Check(exports::check::Guest),
     Channel(exports::channel::Guest),
     BillingRule(exports::billing_rule::Guest),
+    Settings(exports::settings::Guest),
 }
 
 impl Linked {
@@ -123,6 +140,12 @@ impl Linked {
                 Export::BillingRule(exports::billing_rule::GuestIndices::new(&pre)?)
             }
         };
+        Ok(Linked { pre, export })
+    }
+
+    /// The same component for its rules of settings.
+    pub(crate) fn settings(pre: InstancePre<State>) -> wasmtime::Result<Linked> {
+        let export = Export::Settings(exports::settings::GuestIndices::new(&pre)?);
         Ok(Linked { pre, export })
     }
 
@@ -139,6 +162,7 @@ impl Linked {
             Export::Check(export) => Guest::Check(export.load(store, instance)?),
             Export::Channel(export) => Guest::Channel(export.load(store, instance)?),
             Export::BillingRule(export) => Guest::BillingRule(export.load(store, instance)?),
+            Export::Settings(export) => Guest::Settings(export.load(store, instance)?),
         })
     }
 }

@@ -77,6 +77,12 @@
 //! answer = { status = 200, headers = { server = "x" }, body = "hello" }   # or json, body_base64
 //! # answer = { error = "dns" }   # or refused, timeout (no connection), closed (no answer)
 //!
+//! [[tests.net]]                  # the same for the interface net
+//! request = "tls example.com:443"                    # or tcp HOST:PORT, dns NAME TYPE, icmp HOST
+//! answer = { chain = [{ subject = "CN=example.com", not_after = "2026-02-01T00:00:00Z" }] }     # tls; untrusted = "why"
+//! # answer = { records = [{ data = "10 mail.example.com" }] }     # dns
+//! # answer = { sends = "220 ready" }                 # tcp, tls; icmp: round_trip_us; any: error = "timed-out"
+//!
 //! [tests.expect]                 # a part of the outcome; { contains = "…" } for a part of a text
 //! outcome = "ok"                 # or rejected, retry, unauthenticated (then code, message, after_ms), or limit-cpu, panicked, …
 //! status = "ok"                  # check: status, summary, measurements = [{ name, value, labels }]

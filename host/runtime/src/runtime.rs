@@ -1,6 +1,7 @@
 //! The runtime: what all plugins share.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::engine::{self, Sort};
 use crate::link::{self, Shape};
 use crate::plugin::Plugin;
 use crate::refusal::Refusal;
+use crate::secrets::ReferenceKey;
 use crate::slots::Slots;
 use crate::state::State;
 
@@ -51,6 +53,8 @@ pub struct RuntimeOptions {
     pub allow_private: Vec<Cidr>,
     /// Root certificates trusted beside the public ones, PEM.
     pub extra_roots_pem: Vec<u8>,
+    /// Resolvers that plugins' DNS queries are put to; empty for those of the operating system.
+    pub resolvers: Vec<SocketAddr>,
 }
 
 impl Default for RuntimeOptions {
@@ -65,6 +69,7 @@ impl Default for RuntimeOptions {
             artifacts: None,
             allow_private: Vec::new(),
             extra_roots_pem: Vec::new(),
+            resolvers: Vec::new(),
         }
     }
 }
@@ -126,6 +131,7 @@ pub(crate) struct Inner {
     pub(crate) tenants: RwLock<HashMap<u64, TenantLimits>>,
     /// Numbers installations.
     pub(crate) next_key: AtomicU64,
+    pub(crate) references: ReferenceKey,
 }
 
 /// An engine with its slots and linkers.
@@ -169,7 +175,7 @@ impl Runtime {
         let policy = AddressPolicy {
             open: options.allow_private.clone(),
         };
-        let network = Network::new(policy, &options.extra_roots_pem)?;
+        let network = Network::new(policy, &options.extra_roots_pem)?.asking(&options.resolvers);
         Runtime::with_network(options, network)
     }
 
@@ -207,6 +213,7 @@ impl Runtime {
             compiling: Semaphore::new(1),
             tenants: RwLock::default(),
             next_key: AtomicU64::new(0),
+            references: ReferenceKey::random(),
         };
         inner.start_clock()?;
         Ok(Runtime(Arc::new(inner)))

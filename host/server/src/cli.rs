@@ -3,12 +3,17 @@
 //!
 //! Exit codes: 0 done, 1 it did not work, 2 the command line is wrong.
 
+mod audit;
+mod author;
 mod client;
+mod health;
 mod job;
 mod limits;
 mod output;
 mod plugin;
+mod publisher;
 mod query;
+mod release;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -73,6 +78,11 @@ enum Command {
     /// Plugins: add, approve, enable for a tenant.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Publishers: keys by which plugins may be signed.
+    #[command(subcommand)]
+    Publisher(publisher::PublisherCommand),
+    /// Who did what, the latest first.
+    Audit(audit::AuditCommand),
     /// Jobs: scheduled work; post a run, look at runs.
     #[command(subcommand)]
     Job(job::JobCommand),
@@ -176,6 +186,10 @@ async fn run(cli: Cli, output: Output) -> anyhow::Result<()> {
         Command::Tenant(command) => tenant(Client::new(&cli.server)?, command, output).await,
         Command::Key(command) => key(Client::new(&cli.server)?, command, output).await,
         Command::Plugin(command) => plugin::run(&cli.server, command, output).await,
+        Command::Publisher(command) => {
+            publisher::run(&Client::new(&cli.server)?, command, output).await
+        }
+        Command::Audit(command) => audit::run(&Client::new(&cli.server)?, command, output).await,
         Command::Job(command) => job::run(&Client::new(&cli.server)?, command, output).await,
         Command::Query(command) => query::run(&Client::new(&cli.server)?, command, output).await,
     }

@@ -15,6 +15,7 @@ mod keys;
 mod limits;
 mod monitors;
 mod openapi;
+mod plugin_health;
 mod plugins;
 mod prometheus;
 mod publishers;
@@ -81,6 +82,7 @@ pub fn routes() -> Vec<Route> {
         plugins::routes(),
         releases::routes(),
         publishers::routes(),
+        plugin_health::routes(),
         installations::routes(),
         monitors::routes(),
         alerts::routes(),

@@ -16,6 +16,7 @@ pub mod http;
 pub mod ingest;
 pub mod jobs;
 pub mod limits;
+pub mod mail;
 pub mod monitoring;
 pub mod notify;
 pub mod observe;

@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use shoal_model::alert::{Comparison, Rule, Thresholds};
 use shoal_model::limit::CallLimits;
-use shoal_model::{TenantId, Timestamp};
-use shoal_runtime::{ArtifactOptions, CompileLimits, Compiler, Runtime, RuntimeOptions};
+use shoal_model::{MonitorId, TenantId, Timestamp};
+use shoal_runtime::{ArtifactOptions, CompileLimits, Compiler, MailRelay, Runtime, RuntimeOptions};
 use shoal_store::{Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -26,12 +27,15 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::db::catalog::SqlCatalog;
+use crate::db::monitors::Definition;
 use crate::ingest::admission::Admission;
 use crate::ingest::own::OwnSamples;
 use crate::ingest::receive::Receivers;
+use crate::mail::SmtpRelay;
 use crate::observe::{self, Observe};
-use crate::plugins::{PluginRegistry, Policy, RegistryParts};
+use crate::plugins::{PluginCalls, PluginRegistry, PluginServices, Policy, RegistryParts};
 use crate::query::Queries;
+use crate::random::RandomId as _;
 use crate::secrets::SecretBox;
 use crate::task::Tasks;
 use crate::telemetry::Telemetry;
@@ -72,21 +76,34 @@ pub async fn run(config: Config) -> Result<()> {
         query: Arc::new(queries.clone()),
         samples: Arc::new(OwnSamples::new(store.clone(), clock.clone())),
     };
+    let observe = Arc::new(Observe::default());
+    let calls = PluginCalls::new(db.clone(), clock.clone(), observe.clone(), plugins.clone());
+    // What was at rest before the start is at rest when the first call comes.
+    calls.sync().await?;
     let app = Arc::new(App {
         config,
         db: db.clone(),
         plugins,
+        calls: Arc::new(calls),
         store: store.clone(),
         queries,
         telemetry,
         clock,
-        observe: Arc::new(Observe::default()),
+        observe,
         to_tell: Notify::new(),
     });
     let engines = Tasks::new();
     engines.spawn("plugin watcher", {
         let plugins = app.plugins.clone();
         |stop| plugins.watch(stop)
+    });
+    engines.spawn("plugin health", {
+        let calls = app.calls.clone();
+        |stop| calls.keep(stop)
+    });
+    engines.spawn("shadow runs", {
+        let calls = app.calls.clone();
+        |stop| calls.run_shadows(stop)
     });
     engines.spawn("bell", {
         let app = app.clone();
@@ -241,6 +258,10 @@ async fn bootstrap(db: &Db, data: &Path, now: Timestamp) -> Result<()> {
                 operator.id
             );
         }
+        let monitor = plugins_down();
+        db.tenant(TenantId::OPERATOR)
+            .add_monitor(&MonitorId::random(), &monitor, 1, now)
+            .await?;
     }
     let operator = db.tenant(TenantId::OPERATOR);
     if !operator.keys().await?.is_empty() {
@@ -264,7 +285,31 @@ async fn bootstrap(db: &Db, data: &Path, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
+/// The operator's first monitor: somebody should know when a plugin is not called, or another channel stands in for one.
+fn plugins_down() -> Definition {
+    Definition {
+        name: "plugins that are down".to_owned(),
+        query: "max by (plugin, version) (shoal_plugin_down) \
+                or sum by (channel) (increase(shoal_notifications_stood_in_total[15m]))"
+            .to_owned(),
+        thresholds: Thresholds {
+            comparison: Comparison::Above,
+            warning: None,
+            critical: Some(0.0),
+        },
+        rule: Rule {
+            max_attempts: 1,
+            missing_is: None,
+        },
+        memo: "see: shoal plugin health PLUGIN, shoal plugin failures INSTALLATION".to_owned(),
+        is_enabled: true,
+        channels: None,
+    }
+}
+
 fn plugins(config: &Config, db: &Db, clock: &Clock) -> Result<PluginRegistry> {
+    let relay = SmtpRelay::open(&config.mail, clock.clone())?;
+    let relay = relay.map(|relay| Arc::new(relay) as Arc<dyn MailRelay>);
     let allow_private = config
         .allow_private
         .iter()
@@ -278,6 +323,7 @@ fn plugins(config: &Config, db: &Db, clock: &Clock) -> Result<PluginRegistry> {
     });
     let runtime = Runtime::new(RuntimeOptions {
         allow_private,
+        resolvers: config.resolvers.clone(),
         limits: limits.collect(),
         allow_large: config.plugins.allow_large.unwrap_or(false),
         compiler: Compiler::Child {
@@ -298,6 +344,7 @@ fn plugins(config: &Config, db: &Db, clock: &Clock) -> Result<PluginRegistry> {
         secrets,
         clock: clock.clone(),
         policy: Policy::of(&config.plugins)?,
+        services: PluginServices::new(clock.clone(), relay),
     }))
 }
 

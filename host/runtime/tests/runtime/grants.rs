@@ -10,15 +10,15 @@ use crate::support::*;
 fn looks_at(port: u16) -> String {
     format!(
         r#"
-        (import "shoal:plugin/net@0.1.0" "tls-certificate" (func $look (param i32 i32 i32 i32 i32)))
+        (import "shoal:plugin/net@0.1.0" "tls-handshake" (func $look (param i32 i32 i32 i32 i32)))
         (data (i32.const 600) "127.0.0.1")
-        (data (i32.const 640) "denied   not-foundtimed-outfailed   trusted  ")
+        (data (i32.const 640) "denied   not-foundtimed-outfailed   limit    session  ")
         (func (export "shoal:plugin/check@0.1.0#run")
           (param i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32) (result i32)
           (call $look (i32.const 600) (i32.const 9) (i32.const {port}) (i32.const 500) (i32.const 2048))
           (i32.store (i32.const 1036) (i32.add (i32.const 640) (i32.mul (i32.const 9)
             (if (result i32) (i32.load8_u (i32.const 2048))
-              (then (i32.load8_u (i32.const 2056))) (else (i32.const 4))))))
+              (then (i32.load8_u (i32.const 2052))) (else (i32.const 5))))))
           (i32.store (i32.const 1040) (i32.const 9))
           (i32.const 1024))
         "#
@@ -116,7 +116,7 @@ async fn a_destination_is_refused_by_name_and_by_address() {
     for (url, remark) in [
         (
             "https://elsewhere.example/",
-            "not in the grant of this installation",
+            "may not use net tls 127.0.0.1:",
         ),
         (
             ours.as_str(),
@@ -134,6 +134,7 @@ async fn a_destination_is_refused_by_name_and_by_address() {
             call.report.log
         );
         assert_eq!(call.report.contacted, [] as [&str; 0]);
+        assert_eq!(call.report.refused, [call.report.log[0].message.as_str()]);
     }
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err(), "nobody connected");

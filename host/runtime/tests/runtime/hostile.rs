@@ -27,6 +27,8 @@ pub(crate) mod measure;
 mod memory;
 #[path = "hostile/pieces.rs"]
 mod pieces;
+#[path = "hostile/repeat.rs"]
+pub(crate) mod repeat;
 #[path = "hostile/server.rs"]
 mod server;
 #[path = "hostile/start.rs"]

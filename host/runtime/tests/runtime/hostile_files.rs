@@ -5,6 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::hostile::file;
 use crate::hostile::fill::fill;
 
 /// Damaged plugins; `cargo xtask hostile` tries 200.
@@ -13,7 +14,7 @@ const DAMAGED: usize = 10;
 const EVERY: usize = 12;
 
 /// The example that runs one file, which is built with these tests.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     // target/debug/deps/runtime-0123456789abcdef
     let profile = test.ancestors().nth(2).unwrap();
@@ -58,4 +59,26 @@ fn every_file_of_a_folder_ends_in_an_outcome() {
         assert!(ended["outcome"].is_string(), "{path}: {ended}");
         assert_eq!(ended["problem"], Value::Null, "{path}: {ended}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_does_not_say_what_it_is_is_tried_as_what_it_exports() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("channel.wat");
+    let text = "(component (instance $i) (export \"shoal:plugin/channel@0.1.0\" (instance $i)))";
+    std::fs::write(&path, text).unwrap();
+    let ended = file::run(file::read(&path).unwrap()).await;
+    let told = &ended.outcome.text;
+    assert!(
+        told.contains("does not fit the contract of a channel"),
+        "{told}"
+    );
+    assert_eq!(ended.harm(), None);
+
+    std::fs::write(&path, "(component (core").unwrap();
+    let reason = file::unread(file::read(&path).unwrap_err()).text;
+    assert!(
+        reason.starts_with("it is no text of WebAssembly"),
+        "{reason}"
+    );
 }

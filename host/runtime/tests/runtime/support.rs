@@ -67,8 +67,13 @@ impl Guest<'_> {
                import wasi:random/random@0.2.6;
                import wasi:random/insecure-seed@0.2.6;
                export shoal:plugin/{}@0.1.0;
+               {}
              }}",
-            self.kind
+            self.kind,
+            match self.code.contains("shoal:plugin/settings@0.1.0#") {
+                true => "export shoal:plugin/settings@0.1.0;",
+                false => "",
+            }
         );
         let package = resolve.push_str("guest.wit", &world).unwrap();
         let world = resolve.select_world(&[package], Some("guest")).unwrap();

@@ -44,22 +44,34 @@ pub(crate) async fn tenant(app: &App, key: &str) -> TenantDb {
     app.db.tenant(made.expect("made").id())
 }
 
-/// Adds a first-party plugin that `cargo xtask plugins` built, and approves all that it asks for.
+/// A component that `cargo xtask plugins` built: of a first-party plugin, or of a guest for tests.
+pub(crate) fn component(file: &str) -> Vec<u8> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let path = ["plugins", "tests/guests"]
+        .map(|folder| format!("{root}/{folder}/target/wasm32-wasip2/release/{file}"))
+        .into_iter()
+        .find(|path| std::path::Path::new(path).is_file());
+    let path = path.unwrap_or_else(|| panic!("{file} is not built: cargo xtask plugins"));
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Adds a first-party plugin, and approves all that it asks for.
 pub(crate) async fn add_plugin(app: &App, file: &str) -> VersionRow {
-    let folder = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../plugins/target/wasm32-wasip2/release"
-    );
-    let path = std::path::Path::new(folder).join(file);
-    let component = std::fs::read(&path).unwrap_or_else(|error| {
-        panic!(
-            "{}: {error}; build it with: cargo xtask plugins",
-            path.display()
-        )
-    });
-    let inspection = shoal_runtime::inspect(&component).expect("a component of ours");
+    add_component(app, &component(file)).await
+}
+
+/// Adds a component, and publishes it with all that it asks for.
+pub(crate) async fn add_component(app: &App, component: &[u8]) -> VersionRow {
+    let version = version_of(app, component);
+    add_version(app, &version, component).await;
+    version
+}
+
+/// A component as the catalogue has it.
+pub(crate) fn version_of(app: &App, component: &[u8]) -> VersionRow {
+    let inspection = shoal_runtime::inspect(component).expect("a component of ours");
     let manifest = inspection.manifest;
-    let version = VersionRow {
+    VersionRow {
         digest: inspection.digest.to_string(),
         plugin_id: manifest.id.to_string(),
         version: manifest.version.to_string(),
@@ -68,9 +80,7 @@ pub(crate) async fn add_plugin(app: &App, file: &str) -> VersionRow {
         size_bytes: component.len() as i64,
         added_at_ms: app.clock.now().unix_ms(),
         ..crate::db::plugins::tests::version("", "")
-    };
-    add_version(app, &version, &component).await;
-    version
+    }
 }
 
 /// Adds a version, and publishes it with all that it asks for without looking whether it can run.

@@ -25,7 +25,7 @@ pub(crate) fn fill(folder: &Path, damaged: usize) -> usize {
         files.push((format!("noise_{at}.wasm"), noise(&mut random, at)));
     }
     files.push(("noise.wat".to_owned(), b"(component (core module".to_vec()));
-    let plugins = built();
+    let plugins = all_built();
     for at in 0..damaged {
         if let Some((name, bytes)) = plugins.get(at % plugins.len().max(1)) {
             files.push((
@@ -73,8 +73,21 @@ fn damage(random: &mut Random, mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
     bytes
 }
 
+/// A component that is built, such as `otlp.wasm`.
+///
+/// # Panics
+/// When it is not.
+#[cfg(test)]
+pub(crate) fn built(name: &str) -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = BUILT.iter().map(|folder| package.join(folder).join(name));
+    paths
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("{name} is not built: cargo xtask plugins"))
+}
+
 /// The components that are built, by name.
-fn built() -> Vec<(String, Vec<u8>)> {
+fn all_built() -> Vec<(String, Vec<u8>)> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths: Vec<PathBuf> = BUILT
         .iter()

@@ -91,14 +91,14 @@ fn notification() -> Notification {
     }
 }
 
-fn usage() -> MonthUsage {
+pub(super) fn usage() -> MonthUsage {
     let mut usage = MonthUsage::new("2026-11".parse().expect("a month"));
     usage.closed_hours = 1;
     usage.count(Meter::HostStandard, "web-1", 1);
     usage
 }
 
-fn terms() -> Terms {
+pub(super) fn terms() -> Terms {
     Terms {
         currency: "JPY".into(),
         currency_digits: 0,

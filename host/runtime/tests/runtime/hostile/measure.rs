@@ -17,6 +17,9 @@ use crate::support::{Guest, context, id, installed, options, well_after, within}
 const MOVED_MAX_BYTES: u64 = 48 << 20;
 /// How much more than the limits of the call it may have in use meanwhile: compiling, and the neighbour.
 const BESIDE_MAX_BYTES: u64 = 192 << 20;
+/// What 99 of 100 calls of the neighbour do not exceed, on a machine that runs many tests at a time; a quiet one needs
+/// less than a millisecond.
+const NEIGHBOUR_MAX: Duration = Duration::from_secs(1);
 /// Longest message: a screen, and a message of the guest's own.
 const TEXT_MAX_BYTES: usize = 8 << 10;
 /// Longest attack; one that takes longer hangs.
@@ -63,7 +66,8 @@ pub(crate) async fn check(case: Case) {
     let _turn = ONE_AT_A_TIME.lock().await;
     let measured = measure(&case.attack, case.attack.component_and_server().await).await;
     if let Some(problem) = problem(&case, &measured) {
-        panic!("{problem}\n{measured:#?}");
+        let (tries, by) = (case.tries, case.stopped_by);
+        panic!("{tries}, stopped by {by}: {problem}\n{measured:?}");
     }
 }
 
@@ -111,6 +115,12 @@ impl Measured {
         if self.outcome.text.len() > TEXT_MAX_BYTES {
             let bytes = self.outcome.text.len();
             return Some(format!("people are told {bytes} bytes"));
+        }
+        let p99 = self.neighbour_p99();
+        if p99 > NEIGHBOUR_MAX {
+            return Some(format!(
+                "of the neighbour's calls one in a hundred took {p99:?}"
+            ));
         }
         let is_idle = self.neighbour.is_empty() && self.wall > IDLE_AFTER;
         is_idle.then(|| "the neighbour could not call".to_owned())

@@ -61,11 +61,11 @@ fn number(number: u64) -> String {
     grouped
 }
 
-fn rows() -> [Row; 9] {
+fn rows() -> [Row; 13] {
     [
         ("processor time", |l| time(l.cpu)),
         ("time, waiting included", |l| time(l.wall)),
-        ("memory, all memories and tables together", |l| {
+        ("memory: all memories and tables together", |l| {
             bytes(l.memory_max_bytes)
         }),
         ("log and standard output together", |l| {
@@ -74,13 +74,22 @@ fn rows() -> [Row; 9] {
         ("one value handed to the host", |l| {
             bytes(l.output_max_bytes)
         }),
-        ("HTTP requests, and connections", |l| {
+        ("calls of the host", |l| number(l.host_calls_max)),
+        ("resources held at a time", |l| number(l.handles_max.into())),
+        ("HTTP requests, connections, queries", |l| {
             number(l.http_requests_max.into())
         }),
-        ("body of one HTTP request or answer", |l| {
-            bytes(l.http_body_max_bytes)
+        ("body of one HTTP request", |l| {
+            bytes(l.http_request_body_max_bytes)
         }),
-        ("resources held at a time", |l| number(l.handles_max.into())),
+        (
+            "body of one HTTP answer; bytes each way of a connection",
+            |l| bytes(l.http_body_max_bytes),
+        ),
+        ("connections open at a time", |l| {
+            number(l.connections_max.into())
+        }),
+        ("random bytes at once", |l| bytes(l.random_max_bytes)),
         ("instructions", |l| {
             l.fuel.map_or("not counted".to_owned(), number)
         }),
