@@ -100,6 +100,9 @@ fn table(ids: &Ids) -> Vec<Row> {
         Row::new(POST, "/api/v1/tenants/{}/keys", &["acme"]).body(json!({ "role": "read" })),
         Row::new(Method::DELETE, "/api/v1/tenants/{}/keys/{}", &["acme", &ids.key]),
 
+        Row::new(GET, "/api/v1/tenants/{}/plugin-limits", &["acme"]),
+        Row::new(Method::PUT, "/api/v1/tenants/{}/plugin-limits", &["acme"]).body(json!({ "weight": 9 })),
+
         Row::new(GET, "/api/v1/plugins", &[]),
         Row::new(POST, "/api/v1/plugins", &[]).body(json!("no component")),
         Row::new(POST, "/api/v1/plugins/{}/versions/{}/approve", &["http-check", &ids.digest]).body(json!({})),
@@ -116,6 +119,13 @@ fn table(ids: &Ids) -> Vec<Row> {
         Row::new(Method::DELETE, "/api/v1/publishers/{}", &["acme"]),
         Row::new(GET, "/api/v1/audit", &[]),
 
+        Row::new(GET, "/api/v1/plugins/{}/health", &["http-check"]),
+        Row::new(GET, "/api/v1/plugins/{}/contacts", &["http-check"]),
+        Row::new(POST, "/api/v1/plugins/{}/versions/{}/quarantine", &["http-check", &ids.digest]).body(json!({ "reason": "none of your business" })),
+        Row::new(POST, "/api/v1/plugins/{}/versions/{}/release", &["http-check", &ids.digest]).body(json!({})),
+        Row::new(GET, "/api/v1/installations/{}/failures", &[installation]),
+        Row::new(GET, "/api/v1/installations/{}/fallback", &[installation]),
+        Row::new(Method::PUT, "/api/v1/installations/{}/fallback", &[installation]).body(json!({ "to": null })),
         Row::new(GET, "/api/v1/installations", &[]),
         Row::new(POST, "/api/v1/installations", &[]).body(json!({ "plugin": "http-check", "settings": { "url": "http://a/" } })),
         Row::new(GET, "/api/v1/installations/{}", &[installation]),

@@ -81,7 +81,8 @@ fn imports_point_down() {
         ("shoal-model", &[][..]),
         ("shoal-promql", &["shoal-model"]),
         ("shoal-store", &["shoal-model"]),
-        ("shoal-runtime", &["shoal-model"]),
+        ("shoal-artifact", &[]),
+        ("shoal-runtime", &["shoal-artifact", "shoal-model"]),
         (
             "shoal-server",
             &[
@@ -176,6 +177,7 @@ fn what_one_part_keeps_to_itself_no_other_part_mentions() {
                 "host/server/src/jobs",
                 "host/server/src/monitoring",
                 "host/server/src/notify",
+                "host/server/src/plugins",
                 "host/server/src/http/tests.rs",
                 "host/server/src/http/statements/tests.rs",
             ],

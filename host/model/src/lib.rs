@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod alert;
+pub mod breaker;
 pub mod grant;
 pub mod id;
 pub mod labels;

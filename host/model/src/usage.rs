@@ -1,6 +1,7 @@
 //! What a tenant is billed for: a set of what was used, hour by hour.
 //!
 //! Usage is a *set* keyed by tenant, hour, meter, subject and member, so posting the same thing twice counts once.
+//! What plugins use is no set but sums, which their meters (`plugin.…`) give as the hour's quantity.
 //! Averages divide by the hours of the month, never by the number of rows: an hour without usage counts as
 //! zero. Both rules answer billing errors that Mackerel published (2022-03-31, 2022-10-18).
 
@@ -27,17 +28,26 @@ pub enum Meter {
     MetricService,
     /// Checks that ran. Subject: the check.
     CheckExternal,
+    /// Calls of plugins. Subject: the plugin; the quantity is how many.
+    PluginCalls,
+    /// Computing time of plugins. Subject: the plugin; the quantity is milliseconds.
+    PluginCpuMs,
+    /// What plugins sent to the network. Subject: the plugin; the quantity is bytes.
+    PluginBytesOut,
 }
 
 impl Meter {
     /// Every meter.
-    pub const ALL: [Meter; 6] = [
+    pub const ALL: [Meter; 9] = [
         Meter::HostStandard,
         Meter::HostMicro,
         Meter::MetricStandard,
         Meter::MetricMicro,
         Meter::MetricService,
         Meter::CheckExternal,
+        Meter::PluginCalls,
+        Meter::PluginCpuMs,
+        Meter::PluginBytesOut,
     ];
 
     /// Its name in the contract, the API and the database, such as `host.standard`.
@@ -49,6 +59,9 @@ impl Meter {
             Meter::MetricMicro => "metric.micro",
             Meter::MetricService => "metric.service",
             Meter::CheckExternal => "check.external",
+            Meter::PluginCalls => "plugin.calls",
+            Meter::PluginCpuMs => "plugin.cpu_ms",
+            Meter::PluginBytesOut => "plugin.bytes_out",
         }
     }
 }
@@ -156,7 +169,7 @@ impl MonthUsage {
         }
     }
 
-    /// Counts what a subject used in one closed hour: `quantity` distinct members.
+    /// Counts what a subject used in one closed hour: `quantity` distinct members, or so much of a sum.
     pub fn count(&mut self, meter: Meter, subject: &str, quantity: u64) {
         let of_hour = SubjectUsage {
             active_hours: 1,
@@ -223,7 +236,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn the_order_of_hours_does_not_matter(
-            mut hours in proptest::collection::vec((0..6usize, 0..3u8, 0..1000u64), 0..40),
+            mut hours in proptest::collection::vec((0..Meter::ALL.len(), 0..3u8, 0..1000u64), 0..40),
         ) {
             let counted = |hours: &[(usize, u8, u64)]| {
                 let mut usage = MonthUsage::new("2026-11".parse().expect("a month"));

@@ -55,6 +55,8 @@ pub struct CallReport {
     pub duration: Duration,
     /// Time that the plugin computed, and the host for it.
     pub cpu: Duration,
+    /// How much of the duration it waited for its turn.
+    pub queued: Duration,
     /// Most that all memories and tables of the instance took together.
     pub memory_peak_bytes: u64,
     /// Instructions, where they are counted (billing rules).
@@ -63,8 +65,16 @@ pub struct CallReport {
     pub log: Vec<LogLine>,
     /// Bytes of log that did not fit any more.
     pub log_dropped_bytes: u64,
-    /// `host:port` of every destination that the plugin was connected to, in order.
+    /// Requests, connections and queries that it asked the host for.
+    pub requests: u32,
+    /// Bytes that it sent to the network; of HTTP requests the body, and the head as it is estimated.
+    pub bytes_out: u64,
+    /// Every destination that the plugin was connected to, in order: `host:port`, `dns name` or `icmp host`.
     pub contacted: Vec<String>,
+    /// Every destination that it was not connected to because of its grant or of the policy, in order, with the reason.
+    pub refused: Vec<String>,
+    /// Times that the plugin turned to the host, growth of its memory included.
+    pub host_calls: u64,
     /// Whether the instance had served calls before.
     pub reused: bool,
 }
@@ -199,7 +209,7 @@ pub enum CallError {
     /// There is no room to run it now; a fault of nobody, try again.
     #[error("no room to run the plugin: {running} calls are running, waited {waited:?}")]
     Busy {
-        /// Calls running at the time, of the installation or of all.
+        /// Calls running at the time, of the tenant where it has any, or of all.
         running: usize,
         /// How long there was no room.
         waited: Duration,
@@ -246,6 +256,8 @@ impl CallError {
                 LimitKind::Output => "limit-output",
                 LimitKind::Fuel => "limit-fuel",
                 LimitKind::Handles => "limit-handles",
+                LimitKind::HostCalls => "limit-host-calls",
+                LimitKind::Random => "limit-random",
             },
             CallError::Panicked { .. } => "panicked",
             CallError::Trapped { .. } => "trapped",
@@ -273,6 +285,10 @@ pub enum LimitKind {
     Fuel,
     /// Resources held at a time.
     Handles,
+    /// Times that it turned to the host.
+    HostCalls,
+    /// Random bytes asked for at once.
+    Random,
 }
 
 /// A plugin used more than it may.
@@ -295,6 +311,8 @@ impl fmt::Display for LimitExceeded {
             LimitKind::Output => ("handed over", " bytes at once"),
             LimitKind::Fuel => ("executed", " instructions"),
             LimitKind::Handles => ("held", " resources"),
+            LimitKind::HostCalls => ("turned to the host", " times"),
+            LimitKind::Random => ("asked for", " random bytes at once"),
         };
         write!(f, "the plugin {what} ")?;
         match self.used {

@@ -7,19 +7,49 @@ use std::time::Duration;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 use wasmtime_wasi::{I32Exit, ResourceTableError};
 
+use crate::admission::NoSlot;
 use crate::bindings::shoal::plugin::types as wit;
 use crate::call::{CallError, Failure, FailureDetail, LimitExceeded, LimitKind, cut};
 use crate::link::WrongTypes;
-use crate::slots::NoSlot;
 use crate::state::State;
+use crate::symbols::{Frame, LINES_MAX, demangled};
 
 const CODE_MAX_BYTES: usize = 100;
 const MESSAGE_MAX_BYTES: usize = 4096;
-const FRAME_MAX_BYTES: usize = 300;
-const FRAMES_MAX: usize = 32;
+
+/// A call that failed, and where, for whoever looks up files and lines.
+pub(crate) struct Broken {
+    pub(crate) error: CallError,
+    /// Innermost first; empty unless it crashed.
+    pub(crate) frames: Vec<Frame>,
+}
+
+impl From<CallError> for Broken {
+    fn from(error: CallError) -> Broken {
+        Broken {
+            error,
+            frames: Vec::new(),
+        }
+    }
+}
 
 /// The outcome that an error of the engine stands for.
-pub(crate) fn classify(error: &wasmtime::Error, store: &Store<State>, cpu: Duration) -> CallError {
+pub(crate) fn classify(error: &wasmtime::Error, store: &Store<State>, cpu: Duration) -> Broken {
+    let mut broken = Broken::from(outcome(error, store, cpu));
+    if let CallError::Panicked { backtrace, .. } | CallError::Trapped { backtrace, .. } =
+        &mut broken.error
+    {
+        broken.frames = frames(error);
+        *backtrace = broken
+            .frames
+            .iter()
+            .map(|frame| frame.name.clone())
+            .collect();
+    }
+    broken
+}
+
+fn outcome(error: &wasmtime::Error, store: &Store<State>, cpu: Duration) -> CallError {
     let state = store.data();
     let limits = &state.limits;
     let limit = |which, used, allowed| {
@@ -35,12 +65,20 @@ pub(crate) fn classify(error: &wasmtime::Error, store: &Store<State>, cpu: Durat
         let allowed = limits.cpu.as_millis() as u64;
         return limit(LimitKind::Cpu, Some(cpu.as_millis() as u64), allowed);
     }
+    if state.host_calls > limits.host_calls_max {
+        let (used, allowed) = (state.host_calls, limits.host_calls_max);
+        return limit(LimitKind::HostCalls, Some(used), allowed);
+    }
     if trap == Some(&Trap::OutOfFuel) {
         return limit(LimitKind::Fuel, None, limits.fuel.unwrap_or(u64::MAX));
     }
-    // The types of these two are private to the engine; their texts are pinned by tests.
+    // The types of these three are private to the engine; their texts are pinned by tests.
     if cause.contains("fuel allocated for hostcalls has been exhausted") {
         return limit(LimitKind::Output, None, limits.output_max_bytes);
+    }
+    if let Some(asked) = cause.strip_prefix("requested len ") {
+        let asked = asked.split(' ').next().and_then(|asked| asked.parse().ok());
+        return limit(LimitKind::Random, asked, limits.random_max_bytes);
     }
     let is_full = matches!(
         error.downcast_ref::<ResourceTableError>(),
@@ -66,7 +104,7 @@ pub(crate) fn classify(error: &wasmtime::Error, store: &Store<State>, cpu: Durat
     {
         return limit(LimitKind::Memory, Some(wanted), limits.memory_max_bytes);
     }
-    let backtrace = backtrace(error);
+    let backtrace = Vec::new();
     if let Some(message) = panic.filter(|_| trap == Some(&Trap::UnreachableCodeReached)) {
         return CallError::Panicked { message, backtrace };
     }
@@ -77,21 +115,19 @@ pub(crate) fn classify(error: &wasmtime::Error, store: &Store<State>, cpu: Durat
     CallError::Trapped { message, backtrace }
 }
 
-/// Names of functions, innermost first.
-fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+/// Where it crashed, innermost first.
+fn frames(error: &wasmtime::Error) -> Vec<Frame> {
     let Some(trace) = error.downcast_ref::<WasmBacktrace>() else {
         return Vec::new();
     };
-    trace
-        .to_string()
-        .lines()
-        .skip(1)
-        .take(FRAMES_MAX)
-        .map(|line| {
-            let frame = line.split_once(" - ").map_or(line, |(_, frame)| frame);
-            cut(frame.trim().to_owned(), FRAME_MAX_BYTES)
-        })
-        .collect()
+    let frame = |frame: &wasmtime::FrameInfo| Frame {
+        offset: frame.module_offset().map(|offset| offset as u64),
+        name: match frame.func_name() {
+            Some(name) => demangled(name),
+            None => format!("function {}", frame.func_index()),
+        },
+    };
+    trace.frames().iter().take(LINES_MAX).map(frame).collect()
 }
 
 /// What it means that there was no slot.

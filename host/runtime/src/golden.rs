@@ -59,7 +59,7 @@ impl Plugin {
             Some(_) => Monotonic::Runs,
             None => Monotonic::Stands,
         };
-        let script = Script::new(test.http.clone(), faults.clone(), Beyond::IsProblem);
+        let script = Script::new(test.exchanges.clone(), faults.clone(), Beyond::IsProblem);
         let script = Arc::new(script);
         let grants = self.manifest().asked();
         let play = Play {

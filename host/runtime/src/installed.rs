@@ -10,24 +10,26 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use shoal_model::InstallationId;
 use shoal_model::grant::{Grants, Kind};
+use shoal_model::limit::CallLimits;
 use shoal_model::usage::MonthUsage;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use crate::admission::Share;
 use crate::billing::{self, Statement, Terms};
 use crate::bindings::exports::shoal::plugin::billing_rule as wit_billing;
 use crate::bindings::shoal::plugin::types as wit;
 use crate::call::{Call, CallContext, CallError, CallReport, Failure};
 use crate::channel::{Notification, Receipt};
 use crate::check::CheckOutcome;
-use crate::egress::allow::AllowList;
-use crate::failure;
+use crate::egress::allow::Permits;
+use crate::failure::{self, Broken};
 use crate::install::World;
 use crate::link::{Guest, Linked};
 use crate::plugin::Plugin;
 use crate::receiver::{Ingest, ReceiverRequest, ReceiverResponse};
-use crate::run::{Live, Work};
+use crate::run::{Given, Live, Work};
 use crate::runtime::Inner;
+use crate::services::Provided;
 use crate::settings::Settings;
 use crate::state::{FixedWorld, Monotonic, Parts};
 
@@ -35,8 +37,6 @@ use crate::state::{FixedWorld, Monotonic, Parts};
 const REUSE_CALLS_MAX: u32 = 128;
 /// Memory that an idle instance may hold; a batch of 10,000 points takes 20 MiB.
 const REUSE_MEMORY_MAX_BYTES: u64 = 64 << 20;
-/// Shortest secret that is looked for in what a plugin says; shorter ones would match by chance.
-const SECRET_MIN_BYTES: usize = 6;
 
 /// A plugin with the grants and settings of one installation. Made by [`Plugin::install`].
 ///
@@ -44,13 +44,13 @@ const SECRET_MIN_BYTES: usize = 6;
 /// old one.
 pub struct Installed {
     parts: InstalledParts,
+    /// As the guest is given them: secrets hidden.
     settings_json: String,
-    secrets: Vec<String>,
 }
 
 pub(crate) struct InstalledParts {
-    /// Unique within the runtime.
-    pub(crate) key: u64,
+    pub(crate) share: Share,
+    pub(crate) limits: CallLimits,
     pub(crate) installation: InstallationId,
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) runtime: Arc<Inner>,
@@ -58,30 +58,25 @@ pub(crate) struct InstalledParts {
     pub(crate) linked: Linked,
     pub(crate) grants: Grants,
     pub(crate) settings: Settings,
-    pub(crate) http_allow: Arc<AllowList>,
-    pub(crate) net_allow: Arc<AllowList>,
-    pub(crate) gate: Semaphore,
+    pub(crate) allow: Arc<Permits>,
+    pub(crate) provided: Provided,
 }
 
 /// What differs between calls of kinds.
 struct Request {
     kind: Kind,
     time: Duration,
+    limits: CallLimits,
+    /// What the unit of work is called, the same for every attempt; for kinds that send mail.
+    work: String,
     ingest: Option<Arc<dyn Ingest>>,
     fixed: Option<FixedWorld>,
 }
 
 impl Installed {
     pub(crate) fn new(parts: InstalledParts) -> Installed {
-        let secrets = parts.plugin.manifest().settings.secrets().iter();
-        let secrets = secrets
-            .filter_map(|name| parts.settings.get(name)?.as_str())
-            .filter(|value| value.len() >= SECRET_MIN_BYTES)
-            .map(str::to_owned)
-            .collect();
         Installed {
-            settings_json: parts.settings.to_json(),
-            secrets,
+            settings_json: parts.provided.secrets.hide(&parts.settings),
             parts,
         }
     }
@@ -106,6 +101,27 @@ impl Installed {
         &self.parts.settings
     }
 
+    /// Bounds of each call, for small inputs: the smallest of what the deployment allows, the plugin asks for and the
+    /// tenant has.
+    pub fn limits(&self) -> CallLimits {
+        let tenants = self.parts.runtime.tenants.read();
+        let of_tenant = tenants.get(&self.parts.share.tenant);
+        match of_tenant.and_then(|of| of.limits.get(&self.plugin().kind())) {
+            Some(own) => self.parts.limits.lowered(own),
+            None => self.parts.limits,
+        }
+    }
+
+    fn share(&self) -> Share {
+        let share = self.parts.share;
+        let tenants = self.parts.runtime.tenants.read();
+        let weight = tenants.get(&share.tenant).map(|of| of.weight);
+        Share {
+            weight: weight.unwrap_or(share.weight),
+            ..share
+        }
+    }
+
     /// Probes the check's target once.
     ///
     /// Dropping the future ends the call at once; so it is with all calls.
@@ -126,10 +142,15 @@ impl Installed {
         let take = |outcome| {
             CheckOutcome::from_wit(outcome).map(|mut outcome| {
                 outcome.summary = self.redact(outcome.summary);
+                for measurement in &mut outcome.measurements {
+                    for (_, value) in &mut measurement.labels {
+                        *value = self.redact(std::mem::take(value));
+                    }
+                }
                 outcome
             })
         };
-        self.call(Request::new(Kind::Check, time), work, take).await
+        self.call(self.request(Kind::Check, time), work, take).await
     }
 
     /// Tells one notification through the channel.
@@ -159,15 +180,18 @@ impl Installed {
             let summary = self.redact(summary);
             Ok(Receipt { summary })
         };
-        self.call(Request::new(Kind::Channel, time), work, take)
-            .await
+        let mut request = self.request(Kind::Channel, time);
+        request.work = format!("{}/{}", self.installation(), context.idempotency_key);
+        self.call(request, work, take).await
     }
 
     /// Prices the usage of one tenant and month: the same usage and terms always give the same statement.
     pub async fn rate(&self, usage: &MonthUsage, terms: &Terms) -> Call<Statement> {
         let wit_usage = billing::usage_to_wit(usage);
         let wit_terms = terms.to_wit(&self.settings_json);
-        let mut request = Request::new(Kind::BillingRule, self.plugin().limits().wall);
+        let mut request = self.request(Kind::BillingRule, self.limits().wall);
+        let rows: usize = wit_usage.meters.iter().map(|of| of.subjects.len()).sum();
+        request.limits = request.limits.scaled_by_rows(rows as u64);
         request.fixed = Some(FixedWorld {
             now_unix_ms: wit_usage.period.to_unix_ms,
             seed: self.seed(&wit_usage, terms),
@@ -198,6 +222,7 @@ impl Installed {
         };
         let settings = self.settings_json.clone();
         let transport = request.transport;
+        let body_bytes = request.body.len() as u64;
         let wit_request = request.into_wit();
         let work: Work<Result<_, _>> = Box::new(move |store, guest| {
             Box::pin(async move {
@@ -209,7 +234,8 @@ impl Installed {
                     .await
             })
         });
-        let mut request = Request::new(Kind::Receiver, time);
+        let mut request = self.request(Kind::Receiver, time);
+        request.limits = request.limits.scaled(body_bytes);
         request.ingest = Some(ingest);
         let take = |response| ReceiverResponse::from_wit(response, transport);
         self.call(request, work, take).await
@@ -217,7 +243,7 @@ impl Installed {
 
     /// How long a call may take, and its context for the guest.
     fn context(&self, context: &CallContext) -> Result<(Duration, wit::CallContext), CallError> {
-        let wall = self.plugin().limits().wall;
+        let wall = self.limits().wall;
         let time = match context.deadline {
             Some(deadline) => deadline.since(context.now).min(wall),
             None => wall,
@@ -250,34 +276,34 @@ impl Installed {
             return unrun(CallError::WrongKind { wanted, is });
         }
         let began = Instant::now();
-        let runtime = &self.parts.runtime;
-        let patience = runtime.options.admission_wait.min(request.time);
-        let _turn = match timeout(patience, self.parts.gate.acquire()).await {
-            Ok(turn) => turn,
-            Err(_) => {
-                return unrun(CallError::Busy {
-                    running: runtime.machine(is).slots.total(),
-                    waited: began.elapsed(),
-                });
+        let patience = self.parts.runtime.options.admission_wait.min(request.time);
+        let live = self.live(request.fixed, request.limits, patience).await;
+        let queued = began.elapsed();
+        let mut live = match live {
+            Ok(live) => live,
+            Err(error) => {
+                let mut call = unrun(error);
+                (call.report.queued, call.report.duration) = (queued, queued);
+                return call;
             }
         };
-        let mut live = match self.live(request.fixed, patience).await {
-            Ok(live) => live,
-            Err(error) => return unrun(error),
+        let given = Given {
+            limits: request.limits,
+            time: request.time.saturating_sub(queued),
+            ingest: request.ingest,
         };
-        let time = request.time.saturating_sub(began.elapsed());
-        let (outcome, mut report) = live
-            .call(&self.parts.linked, request.ingest, time, work)
-            .await;
+        live.store.data_mut().provided.begin_call(request.work);
+        let (outcome, mut report) = live.call(&self.parts.linked, given, work).await;
         self.give_back(live, outcome.is_ok());
         report.duration = began.elapsed();
+        report.queued = queued;
         for line in &mut report.log {
             line.message = self.redact(std::mem::take(&mut line.message));
         }
         let outcome = match outcome {
             Ok(Ok(answer)) => take(answer).map_err(CallError::BadAnswer),
             Ok(Err(failure)) => Err(CallError::Failed(failure::from_wit(failure))),
-            Err(error) => Err(error),
+            Err(broken) => Err(self.looked_up(broken).await),
         };
         Call {
             outcome: outcome.map_err(|error| self.redacted(error)),
@@ -285,27 +311,59 @@ impl Installed {
         }
     }
 
+    fn request(&self, kind: Kind, time: Duration) -> Request {
+        Request {
+            kind,
+            work: String::new(),
+            time,
+            limits: self.limits(),
+            ingest: None,
+            fixed: None,
+        }
+    }
+
     /// An idle instance, or a new one.
-    async fn live(&self, fixed: Option<FixedWorld>, patience: Duration) -> Result<Live, CallError> {
+    async fn live(
+        &self,
+        fixed: Option<FixedWorld>,
+        limits: CallLimits,
+        patience: Duration,
+    ) -> Result<Live, CallError> {
         let parts = &self.parts;
-        let machine = parts.runtime.machine(parts.plugin.kind());
+        let machine = parts.plugin.machine();
         if parts.plugin.kind() == Kind::Receiver
-            && let Some(live) = machine.slots.take_idle(parts.key)
+            && let Some(live) = machine.slots.take_idle(parts.share.installation)
         {
             return Ok(live);
         }
-        let slot = machine.slots.admit(patience).await.map_err(failure::busy)?;
+        let slot = machine.slots.admit(self.share(), patience).await;
         Ok(Live::new(
             machine,
-            slot,
+            slot.map_err(failure::busy)?,
             Parts {
-                limits: parts.plugin.limits(),
+                limits,
                 network: Arc::clone(&parts.world.network),
-                http_allow: Arc::clone(&parts.http_allow),
-                net_allow: Arc::clone(&parts.net_allow),
+                allow: Arc::clone(&parts.allow),
+                provided: parts.provided.clone(),
                 fixed: fixed.or_else(|| parts.world.fixed.clone()),
             },
         ))
+    }
+
+    /// Adds files and lines to a crash, where the component carries them and it is not asked for too often.
+    async fn looked_up(&self, broken: Broken) -> CallError {
+        let Broken { mut error, frames } = broken;
+        if let CallError::Panicked { backtrace, .. } | CallError::Trapped { backtrace, .. } =
+            &mut error
+            && let Some(symbols) = self.plugin().symbols()
+        {
+            let symbols = Arc::clone(symbols);
+            let lines = tokio::task::spawn_blocking(move || symbols.lines(&frames)).await;
+            if let Ok(Some(lines)) = lines {
+                *backtrace = lines;
+            }
+        }
+        error
     }
 
     /// Keeps a receiver's instance for its next request, if it behaved and is not used up.
@@ -317,8 +375,8 @@ impl Installed {
             && live.store.data().memory.bytes() <= REUSE_MEMORY_MAX_BYTES;
         if is_kept {
             live.store.data_mut().end_call();
-            let slots = &self.parts.runtime.machine(kind).slots;
-            slots.keep_idle(self.parts.key, live);
+            let slots = &self.plugin().machine().slots;
+            slots.keep_idle(self.parts.share.installation, live);
         }
     }
 
@@ -346,21 +404,17 @@ impl Installed {
         hash.finalize().into()
     }
 
-    /// Hides secrets in what a plugin says.
-    fn redact(&self, text: String) -> String {
-        self.secrets.iter().fold(text, |text, secret| {
-            if text.contains(secret.as_str()) {
-                text.replace(secret.as_str(), "[secret]")
-            } else {
-                text
-            }
-        })
+    /// Hides this installation's secrets in a text, in every common form. Everything that a plugin says has been through
+    /// it; so must whatever else is kept of a call, such as its input.
+    pub fn redact(&self, text: String) -> String {
+        self.parts.provided.secrets.redact(text)
     }
 
     fn redacted(&self, error: CallError) -> CallError {
         let failure = |failure: Failure| {
             let hide = |mut detail: crate::call::FailureDetail| {
                 detail.message = self.redact(detail.message);
+                detail.code = self.redact(detail.code);
                 detail
             };
             match failure {
@@ -378,6 +432,10 @@ impl Installed {
                 message: self.redact(message),
                 backtrace,
             },
+            CallError::Trapped { message, backtrace } => CallError::Trapped {
+                message: self.redact(message),
+                backtrace,
+            },
             CallError::BadAnswer(why) => CallError::BadAnswer(self.redact(why)),
             error => error,
         }
@@ -387,8 +445,8 @@ impl Installed {
 /// Instances that wait for this installation's next request will never get one.
 impl Drop for Installed {
     fn drop(&mut self) {
-        let machine = self.parts.runtime.machine(self.parts.plugin.kind());
-        machine.slots.forget(self.parts.key);
+        let slots = &self.plugin().machine().slots;
+        slots.forget(self.parts.share.installation);
     }
 }
 
@@ -398,17 +456,6 @@ impl fmt::Debug for Installed {
             .field("installation", &self.parts.installation)
             .field("plugin", &self.parts.plugin)
             .finish_non_exhaustive()
-    }
-}
-
-impl Request {
-    fn new(kind: Kind, time: Duration) -> Request {
-        Request {
-            kind,
-            time,
-            ingest: None,
-            fixed: None,
-        }
     }
 }
 

@@ -45,6 +45,7 @@
 //! cpu_ms = 100
 //! wall_ms = 10000
 //! memory_mib = 32
+//! # class = "large"              # an interpreter; where the operator allows it
 //!
 //! [settings]                     # JSON Schema 2020-12, the subset in `crate::settings`
 //! type = "object"
@@ -75,6 +76,12 @@
 //! # request_body = "text" | { contains = "part" } | a table that is part of its JSON
 //! answer = { status = 200, headers = { server = "x" }, body = "hello" }   # or json, body_base64
 //! # answer = { error = "dns" }   # or refused, timeout (no connection), closed (no answer)
+//!
+//! [[tests.net]]                  # the same for the interface net
+//! request = "tls example.com:443"                    # or tcp HOST:PORT, dns NAME TYPE, icmp HOST
+//! answer = { chain = [{ subject = "CN=example.com", not_after = "2026-02-01T00:00:00Z" }] }     # tls; untrusted = "why"
+//! # answer = { records = [{ data = "10 mail.example.com" }] }     # dns
+//! # answer = { sends = "220 ready" }                 # tcp, tls; icmp: round_trip_us; any: error = "timed-out"
 //!
 //! [tests.expect]                 # a part of the outcome; { contains = "…" } for a part of a text
 //! outcome = "ok"                 # or rejected, retry, unauthenticated (then code, message, after_ms), or limit-cpu, panicked, …
@@ -166,9 +173,21 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// How much room a plugin needs, in all respects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LimitClass {
+    /// Compiled code, as most plugins are.
+    #[default]
+    Standard,
+    /// An interpreter with its libraries.
+    Large,
+}
+
 /// Bounds that an author asks for; `None` leaves the kind's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AskedLimits {
+    /// How much room it needs.
+    pub class: LimitClass,
     /// Time that the guest computes.
     pub cpu: Option<Duration>,
     /// Time from start to end.
@@ -183,6 +202,10 @@ impl AskedLimits {
     /// # Errors
     /// What is asked beyond it, in words that name both numbers.
     pub fn within(self, allowed: CallLimits) -> Result<CallLimits, String> {
+        let allowed = match self.class {
+            LimitClass::Standard => allowed,
+            LimitClass::Large => allowed.large(),
+        };
         let mut limits = allowed;
         let ms = |time: Duration| format!("{} ms", time.as_millis());
         if let Some(cpu) = self.cpu {
@@ -271,6 +294,7 @@ struct LimitsText {
     cpu_ms: Option<u64>,
     wall_ms: Option<u64>,
     memory_mib: Option<u64>,
+    class: Option<String>,
 }
 
 impl Manifest {
@@ -433,7 +457,18 @@ fn limits(text: LimitsText) -> Result<AskedLimits, InvalidManifest> {
         Some(value) if value > 3_600_000 => Err(at(key, format!("{value} is beyond 3600000"))),
         value => Ok(value),
     };
+    let class = match text.class.as_deref() {
+        None | Some("standard") => LimitClass::Standard,
+        Some("large") => LimitClass::Large,
+        Some(other) => {
+            return Err(at(
+                "limits.class",
+                format!("{other:?} is neither \"standard\" nor \"large\""),
+            ));
+        }
+    };
     Ok(AskedLimits {
+        class,
         cpu: positive("limits.cpu_ms", text.cpu_ms)?.map(Duration::from_millis),
         wall: positive("limits.wall_ms", text.wall_ms)?.map(Duration::from_millis),
         memory_max_bytes: positive("limits.memory_mib", text.memory_mib)?.map(|mib| mib << 20),

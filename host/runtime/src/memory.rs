@@ -79,7 +79,8 @@ impl ResourceLimiter for MemoryLimiter {
     }
 
     fn instances(&self) -> usize {
-        crate::engine::INSTANCES_PER_COMPONENT as usize
+        // The pool's own bound for its sort of components is never more.
+        crate::engine::Sort::Large.instances_per_component() as usize
     }
 
     fn memories(&self) -> usize {

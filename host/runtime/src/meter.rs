@@ -3,10 +3,9 @@
 //! Time is that of the thread's processor clock, so neither waiting nor a busy machine counts. A call may move
 //! between threads from one poll to the next but not within one, so differences are taken within a poll.
 
-use std::pin::Pin;
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Processor time of the calling thread, in nanoseconds.
@@ -47,53 +46,37 @@ impl Meter {
     }
 
     /// Counts all of `future` as the guest's time, but what is [`uncounted`](Meter::uncounted) in it.
-    pub(crate) fn counted<F: Future>(self: &Arc<Meter>, future: F) -> Metered<F> {
-        Metered {
-            future: Box::pin(future),
-            meter: Arc::clone(self),
-            is_host: false,
-        }
+    pub(crate) async fn counted<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            let began = thread_cpu_ns();
+            self.began_ns.store(began, Relaxed);
+            let poll = future.as_mut().poll(cx);
+            let took = thread_cpu_ns().saturating_sub(began);
+            self.done_ns.fetch_add(took, Relaxed);
+            poll
+        })
+        .await
     }
 
     /// Leaves the time of `future` out: the host's own work.
-    pub(crate) fn uncounted<F: Future>(self: &Arc<Meter>, future: F) -> Metered<F> {
-        Metered {
-            future: Box::pin(future),
-            meter: Arc::clone(self),
-            is_host: true,
-        }
-    }
-}
-
-/// A future whose polls are timed.
-pub(crate) struct Metered<F> {
-    future: Pin<Box<F>>,
-    meter: Arc<Meter>,
-    is_host: bool,
-}
-
-impl<F: Future> Future for Metered<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let began = thread_cpu_ns();
-        if !self.is_host {
-            self.meter.began_ns.store(began, Relaxed);
-        }
-        let poll = self.future.as_mut().poll(cx);
-        let took = thread_cpu_ns().saturating_sub(began);
-        let sum = if self.is_host {
-            &self.meter.host_ns
-        } else {
-            &self.meter.done_ns
-        };
-        sum.fetch_add(took, Relaxed);
-        poll
+    pub(crate) async fn uncounted<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            let began = thread_cpu_ns();
+            let poll = future.as_mut().poll(cx);
+            let took = thread_cpu_ns().saturating_sub(began);
+            self.host_ns.fetch_add(took, Relaxed);
+            poll
+        })
+        .await
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn burn(time: Duration) {

@@ -6,36 +6,43 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
-use shoal_model::Digest;
-use shoal_model::grant::{Capability, Destination, Grants, Kind};
+use shoal_model::grant::{Capability, CapabilityKind, Grants, Kind};
 use shoal_model::limit::CallLimits;
-use tokio::sync::Semaphore;
+use shoal_model::{Digest, InstallationId};
 use wasmtime::component::Component;
 
-use crate::call::CallError;
+use crate::admission::Share;
+use crate::artifact::{Artifacts, Mark};
+use crate::call::{CallError, CallReport};
+use crate::compile::{self, Compiler, NotCompiled};
 use crate::egress::Network;
-use crate::egress::allow::{AllowList, BadDestination};
-use crate::engine::Determinism;
+use crate::egress::allow::{BadDestination, Permits};
+use crate::engine::Sort;
+use crate::failure::busy;
 use crate::inspect::{Inspection, capability_of, inspect};
 use crate::install::{InstallOptions, World};
 use crate::installed::{Installed, InstalledParts};
 use crate::link::{Linked, Shape, reason};
-use crate::manifest::Manifest;
+use crate::mail::Recipients;
+use crate::manifest::{LimitClass, Manifest};
+use crate::optional::{nothing, refusal};
 use crate::refusal::Refusal;
-use crate::run;
-use crate::runtime::{Inner, determinism};
+use crate::run::{Given, Live, Work};
+use crate::runtime::{Inner, Machine};
+use crate::secrets::{BadSecret, Secrets};
+use crate::services::{Provided, Services};
 use crate::settings::{InvalidSettings, Settings};
 use crate::state::{FixedWorld, Monotonic, Parts};
-
-/// Of all slots, the part that one installation may use at a time, so that it cannot starve others.
-const INSTALLATION_SHARE: usize = 4;
+use crate::symbols::Symbols;
 
 /// One version of a plugin, loaded. Made by [`Runtime::load`](crate::Runtime::load).
 pub struct Plugin {
     inspection: Inspection,
     runtime: Arc<Inner>,
+    sort: Sort,
     component: Component,
     limits: CallLimits,
+    symbols: Option<Arc<Symbols>>,
     linked: Mutex<HashMap<Shape, Linked>>,
 }
 
@@ -67,6 +74,16 @@ pub enum InstallError {
         what: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// It was granted something that this deployment does not offer.
+    #[error("{plugin} needs {what}, and this deployment has none: {next}")]
+    NoService {
+        /// The plugin's id.
+        plugin: String,
+        /// What is missing.
+        what: &'static str,
+        /// Who does what about it.
+        next: &'static str,
     },
     /// The plugin does not link; a fault of this release, because loading checks it.
     #[error("{plugin} does not link: {reason}")]
@@ -137,6 +154,10 @@ impl Plugin {
             installation,
             grants,
             settings,
+            tenant,
+            weight,
+            limits,
+            services,
         } = options;
         let settings = self
             .manifest()
@@ -148,20 +169,25 @@ impl Plugin {
             })?;
         let grants = self.manifest().asked().intersection(&grants);
         self.check_grants(&grants)?;
+        let provided = self.provided(&installation, &grants, &settings, services)?;
         let linked = self.linked(&grants)?;
-        let slots = &self.runtime.machine(self.kind()).slots;
+        let share = Share {
+            tenant,
+            weight,
+            installation: self.runtime.next_key.fetch_add(1, Ordering::Relaxed),
+        };
         Ok(Arc::new(Installed::new(InstalledParts {
-            key: self.runtime.next_key.fetch_add(1, Ordering::Relaxed),
+            share,
+            limits: self.limits.lowered(&limits),
             installation,
             plugin: Arc::clone(self),
             runtime: Arc::clone(&self.runtime),
             world,
             linked,
-            http_allow: http_allow(&grants, &settings)?,
-            net_allow: net_allow(&grants, &settings)?,
+            allow: Arc::new(self.permits(&grants, &settings)?),
+            provided,
             grants,
             settings,
-            gate: Semaphore::new((slots.total() / INSTALLATION_SHARE).max(1)),
         })))
     }
 
@@ -184,6 +210,68 @@ impl Plugin {
         Ok(())
     }
 
+    fn permits(&self, grants: &Grants, settings: &Settings) -> Result<Permits, InstallError> {
+        let manifest = self.manifest();
+        Permits::new(manifest.id.as_str(), &manifest.asked(), grants, settings)
+            .map_err(|BadDestination { what, reason }| InstallError::Destination { what, reason })
+    }
+
+    /// What its instances are given beside the network.
+    fn provided(
+        &self,
+        installation: &InstallationId,
+        grants: &Grants,
+        settings: &Settings,
+        services: Services,
+    ) -> Result<Provided, InstallError> {
+        let manifest = self.manifest();
+        let plugin = || manifest.id.to_string();
+        for (kind, has, what, next) in [
+            (
+                CapabilityKind::Mail,
+                services.mail.is_some(),
+                "a relay for mail",
+                "the operator sets `relay` and `from` under [mail] in the configuration",
+            ),
+            (
+                CapabilityKind::Kv,
+                services.kv.is_some(),
+                "a place to keep values",
+                "give one to whoever runs it",
+            ),
+        ] {
+            if grants.has(kind) && !has {
+                let plugin = plugin();
+                return Err(InstallError::NoService { plugin, what, next });
+            }
+        }
+        let of_setting = |setting: &str, reason| InstallError::Destination {
+            what: format!("setting {setting}"),
+            reason,
+        };
+        let recipients = Recipients::new(grants, settings)
+            .map_err(|(setting, reason)| of_setting(&setting, reason))?;
+        let key = &self.runtime.references;
+        let secrets = Secrets::new(&manifest.settings, settings, grants, key, installation)
+            .map_err(|BadSecret { setting, reason }| of_setting(&setting, reason))?;
+        if let Some(useless) = secrets.useless() {
+            let asked = manifest.asked();
+            let is_for_it = |capability: &&Capability| matches!(capability, Capability::Secret { setting, .. } if setting == useless);
+            if let Some(capability) = asked.0.iter().find(is_for_it) {
+                return Err(InstallError::MissingGrant {
+                    plugin: plugin(),
+                    capability: capability.clone(),
+                });
+            }
+        }
+        Ok(Provided {
+            services,
+            secrets: Arc::new(secrets),
+            recipients: Arc::new(recipients),
+            ..Provided::default()
+        })
+    }
+
     fn linked(&self, grants: &Grants) -> Result<Linked, InstallError> {
         let shape = Shape::of(grants);
         let mut known = self.linked.lock();
@@ -191,7 +279,7 @@ impl Plugin {
             return Ok(linked.clone());
         }
         let linked =
-            link(&self.runtime, &self.component, self.kind(), shape).map_err(|reason| {
+            link(self.machine(), &self.component, self.kind(), shape).map_err(|reason| {
                 InstallError::Link {
                     plugin: self.manifest().id.to_string(),
                     reason,
@@ -201,69 +289,99 @@ impl Plugin {
         Ok(linked)
     }
 
-    /// See [`Runtime::load`](crate::Runtime::load).
-    pub(crate) async fn load(runtime: Arc<Inner>, bytes: Vec<u8>) -> Result<Arc<Plugin>, Refusal> {
-        let compiling = runtime.compiling.acquire().await.ok();
-        let shared = Arc::clone(&runtime);
-        let plugin = tokio::task::spawn_blocking(move || Plugin::compile(shared, &bytes))
-            .await
-            .map_err(|_| Refusal::CannotStart("its compilation was cut off".to_owned()))??;
-        drop(compiling);
-        plugin.start_once().await?;
-        Ok(Arc::new(plugin))
+    /// The engine that runs it.
+    pub(crate) fn machine(&self) -> &Machine {
+        machine(&self.runtime, self.sort)
     }
 
-    fn compile(runtime: Arc<Inner>, bytes: &[u8]) -> Result<Plugin, Refusal> {
-        let inspection = inspect(bytes)?;
-        let kind = inspection.kind;
-        let limits = inspection
-            .manifest
-            .limits
-            .within(runtime.limits(kind))
-            .map_err(Refusal::LimitBeyond)?;
-        let component = Component::from_binary(&runtime.machine(kind).engine, bytes)
-            .map_err(|e| incompatible(kind, &e))?;
-        // All that is asked for, so that a wrong type is found now and not when it is granted.
-        let shape = Shape::of(&inspection.manifest.asked());
-        let linked = link(&runtime, &component, kind, shape)
-            .map_err(|reason| Refusal::Incompatible { kind, reason })?;
-        Ok(Plugin {
+    pub(crate) fn symbols(&self) -> Option<&Arc<Symbols>> {
+        self.symbols.as_ref()
+    }
+
+    /// See [`Runtime::load`](crate::Runtime::load).
+    pub(crate) async fn load(runtime: Arc<Inner>, bytes: Vec<u8>) -> Result<Arc<Plugin>, Refusal> {
+        let (shared, bytes) = (Arc::clone(&runtime), Arc::new(bytes));
+        let read = Arc::clone(&bytes);
+        let found = blocking(move || Found::new(&shared, &read)).await?;
+        let found = match found.component {
+            Some(_) => found,
+            None => compiled(&runtime, found, bytes).await?,
+        };
+        let Found {
             inspection,
-            component,
+            sort,
             limits,
-            linked: Mutex::new(HashMap::from([(shape, linked)])),
-            runtime,
+            symbols,
+            component,
+        } = found;
+        let component = component.expect("found or compiled above");
+        let mark = mark(&runtime, &inspection)?;
+        let plugin = blocking(move || {
+            let kind = inspection.kind;
+            // All that is asked for, so that a wrong type is found now and not when it is granted.
+            let shape = Shape::of(&inspection.manifest.asked());
+            let linked = link(machine(&runtime, sort), &component, kind, shape)
+                .map_err(|reason| Refusal::Incompatible { kind, reason })?;
+            Ok(Plugin {
+                inspection,
+                sort,
+                component,
+                limits,
+                symbols,
+                linked: Mutex::new(HashMap::from([(shape, linked)])),
+                runtime,
+            })
         })
+        .await?;
+        plugin.start_once().await?;
+        drop(mark);
+        Ok(Arc::new(plugin))
     }
 
     /// Instantiates it once with nothing open: checks the types of its functions and its start-up code.
     async fn start_once(&self) -> Result<(), Refusal> {
-        let kind = self.kind();
+        let (started, _) = self.alone(&self.closed_link(), nothing()).await;
+        started.map_err(|failed| refusal(self.kind(), failed))?;
+        self.start_rules_once().await
+    }
+
+    /// It with all that it asks for linked, as if granted; what is behind it is another question.
+    pub(crate) fn closed_link(&self) -> Linked {
         let shape = Shape::of(&self.manifest().asked());
         let linked = self.linked.lock().get(&shape).cloned();
-        let linked = linked.expect("compile linked everything that is asked for");
+        linked.expect("compile linked everything that is asked for")
+    }
+
+    /// Runs one call for nobody: in an instance of its own, with nothing open.
+    pub(crate) async fn alone<T>(
+        &self,
+        linked: &Linked,
+        work: Work<T>,
+    ) -> (Result<T, CallError>, CallReport) {
+        let patience = self.runtime.options.admission_wait;
+        let slot = match self.machine().slots.admit(Share::HOST, patience).await {
+            Ok(slot) => slot,
+            Err(none) => return (Err(busy(none)), CallReport::default()),
+        };
         let parts = Parts {
             limits: self.limits,
             network: Arc::clone(&self.runtime.network),
-            http_allow: Arc::default(),
-            net_allow: Arc::default(),
-            fixed: (determinism(kind) == Determinism::Exact).then_some(FixedWorld {
+            allow: Arc::default(),
+            provided: Provided::default(),
+            fixed: (self.sort == Sort::Exact).then_some(FixedWorld {
                 now_unix_ms: 0,
                 seed: [0; 32],
                 monotonic: Monotonic::Stands,
             }),
         };
-        run::start_once(
-            self.runtime.machine(kind),
-            &linked,
-            parts,
-            &self.runtime.options,
-        )
-        .await
-        .map_err(|failed| match failed {
-            CallError::WrongTypes(reason) => Refusal::Incompatible { kind, reason },
-            error => Refusal::CannotStart(error.to_string()),
-        })
+        let given = Given {
+            limits: self.limits,
+            time: self.limits.wall,
+            ingest: None,
+        };
+        let mut live = Live::new(self.machine(), slot, parts);
+        let (outcome, report) = live.call(linked, given, work).await;
+        (outcome.map_err(|broken| broken.error), report)
     }
 }
 
@@ -277,46 +395,135 @@ impl fmt::Debug for Plugin {
     }
 }
 
+/// What is known of a component before it runs.
+struct Found {
+    inspection: Inspection,
+    sort: Sort,
+    limits: CallLimits,
+    symbols: Option<Arc<Symbols>>,
+    /// `None` until it is compiled.
+    component: Option<Component>,
+}
+
+impl Found {
+    fn new(runtime: &Inner, bytes: &[u8]) -> Result<Found, Refusal> {
+        let inspection = inspect(bytes)?;
+        let kind = inspection.kind;
+        if let Some(artifacts) = &runtime.artifacts
+            && artifacts.is_suspect(&inspection.digest)
+        {
+            return Err(Refusal::Suspect(inspection.digest));
+        }
+        let asked = inspection.manifest.limits;
+        let sort = match (asked.class, kind) {
+            (LimitClass::Standard, Kind::BillingRule) => Sort::Exact,
+            (LimitClass::Standard, _) => Sort::General,
+            (LimitClass::Large, Kind::BillingRule) => return Err(Refusal::LargeBillingRule),
+            (LimitClass::Large, _) if runtime.large.is_some() => Sort::Large,
+            (LimitClass::Large, _) => return Err(Refusal::LargeNotAllowed),
+        };
+        let limits = asked
+            .within(runtime.limits(kind))
+            .map_err(Refusal::LimitBeyond)?;
+        let engine = &machine(runtime, sort).engine;
+        let artifacts = runtime.artifacts.as_ref();
+        let component = match artifacts {
+            Some(artifacts) => {
+                let _mark = mark(runtime, &inspection)?;
+                artifacts.load(engine, &inspection.digest)
+            }
+            None => None,
+        };
+        Ok(Found {
+            symbols: Symbols::of(bytes).map(Arc::new),
+            inspection,
+            sort,
+            limits,
+            component,
+        })
+    }
+}
+
+/// Compiles a component, one at a time: each takes tens of MiB and all processors.
+async fn compiled(
+    runtime: &Arc<Inner>,
+    mut found: Found,
+    bytes: Arc<Vec<u8>>,
+) -> Result<Found, Refusal> {
+    let _turn = runtime.compiling.acquire().await.ok();
+    let (kind, sort) = (found.inspection.kind, found.sort);
+    let limits = match sort {
+        Sort::Large => runtime.options.compile.large(),
+        Sort::General | Sort::Exact => runtime.options.compile,
+    };
+    let code = match &runtime.options.compiler {
+        Compiler::InProcess => None,
+        Compiler::Child { program, arguments } => {
+            let code = compile::in_child(program, arguments, sort, limits, &bytes).await;
+            Some(code.map_err(|why| not_compiled(why, kind))?)
+        }
+    };
+    let runtime = Arc::clone(runtime);
+    blocking(move || {
+        let _mark = mark(&runtime, &found.inspection)?;
+        let engine = &machine(&runtime, sort).engine;
+        let incompatible = |reason: String| Refusal::Incompatible { kind, reason };
+        found.component = Some(match (code, &runtime.artifacts) {
+            (Some(code), Some(artifacts)) => artifacts
+                .keep(engine, &found.inspection.digest, &code)
+                .map_err(|e| incompatible(e.to_string()))?,
+            _ => Component::from_binary(engine, &bytes).map_err(|e| incompatible(reason(&e)))?,
+        });
+        Ok(found)
+    })
+    .await
+}
+
+fn not_compiled(why: NotCompiled, kind: Kind) -> Refusal {
+    match why {
+        NotCompiled::Invalid(reason) => Refusal::Incompatible { kind, reason },
+        NotCompiled::TooMuch(what) => Refusal::CompileLimit(what),
+        NotCompiled::Broken(what) => Refusal::CompilerFailed(what),
+    }
+}
+
+/// Off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Refusal::CannotStart("its loading was cut off".to_owned())))
+}
+
+/// Names a component while its code is at work in this process for the first time.
+fn mark(runtime: &Inner, inspection: &Inspection) -> Result<Option<Mark>, Refusal> {
+    let mark = |artifacts: &Artifacts| {
+        let mark = artifacts.mark(&inspection.digest);
+        mark.map_err(|e| Refusal::CompilerFailed(format!("its start cannot be noted: {e}")))
+    };
+    runtime.artifacts.as_ref().map(mark).transpose()
+}
+
+fn machine(runtime: &Inner, sort: Sort) -> &Machine {
+    match sort {
+        Sort::General => &runtime.general,
+        Sort::Exact => &runtime.exact,
+        Sort::Large => runtime
+            .large
+            .as_ref()
+            .expect("a large plugin is refused where there is no room for one"),
+    }
+}
+
 fn link(
-    runtime: &Inner,
+    machine: &Machine,
     component: &Component,
     kind: Kind,
     shape: Shape,
 ) -> Result<Linked, String> {
     let link = || {
-        let linker = runtime.machine(kind).linker(shape)?;
+        let linker = machine.linker(shape)?;
         Linked::new(linker.instantiate_pre(component)?, kind)
     };
     link().map_err(|e| reason(&e))
-}
-
-fn incompatible(kind: Kind, error: &wasmtime::Error) -> Refusal {
-    Refusal::Incompatible {
-        kind,
-        reason: reason(error),
-    }
-}
-
-fn http_allow(grants: &Grants, settings: &Settings) -> Result<Arc<AllowList>, InstallError> {
-    allow(grants, settings, |capability| match capability {
-        Capability::Http { to, .. } => Some(to),
-        _ => None,
-    })
-}
-
-fn net_allow(grants: &Grants, settings: &Settings) -> Result<Arc<AllowList>, InstallError> {
-    allow(grants, settings, |capability| match capability {
-        Capability::Net { to, .. } => Some(to),
-        _ => None,
-    })
-}
-
-fn allow(
-    grants: &Grants,
-    settings: &Settings,
-    pick: impl Fn(&Capability) -> Option<&Destination>,
-) -> Result<Arc<AllowList>, InstallError> {
-    AllowList::new(grants, settings, pick)
-        .map(Arc::new)
-        .map_err(|BadDestination { what, reason }| InstallError::Destination { what, reason })
 }

@@ -1,5 +1,6 @@
 //! Why a file is not accepted as a plugin.
 
+use shoal_model::Digest;
 use shoal_model::grant::{CapabilityKind, Kind};
 
 use crate::call::cut;
@@ -13,9 +14,10 @@ const NAMES_MAX: usize = 10;
 /// A file is not accepted as a plugin. Each says which value is at fault and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Larger than [`COMPONENT_MAX_BYTES`](crate::COMPONENT_MAX_BYTES).
+    /// Larger than [`COMPONENT_MAX_BYTES`](crate::COMPONENT_MAX_BYTES), or
+    /// [`LARGE_COMPONENT_MAX_BYTES`](crate::LARGE_COMPONENT_MAX_BYTES) where it asks for the class `large`.
     #[error(
-        "the file has {size_bytes} bytes, {max_bytes} are the most: strip it, or leave data out"
+        "the file has {size_bytes} bytes, {max_bytes} are the most: strip it, or leave data out; an interpreter asks for limits.class = \"large\" in plugin.toml"
     )]
     TooLarge {
         /// Size of the file.
@@ -104,6 +106,27 @@ pub enum Refusal {
         /// What does not fit.
         reason: String,
     },
+    /// Compiling it takes more than the deployment allows.
+    #[error("{0}: make it smaller, above all its largest function")]
+    CompileLimit(String),
+    /// The compiler is at fault, or the system.
+    #[error("the component could not be compiled, which is no fault of it: {0}")]
+    CompilerFailed(String),
+    /// The server ended while it was started; it is not tried again.
+    #[error(
+        "the server ended while {0} was started, so it is not started again until an operator forgives it, or a new version replaces it"
+    )]
+    Suspect(Digest),
+    /// It wants to be large, and the deployment has no room for that.
+    #[error(
+        "plugin.toml: limits.class = \"large\" needs the operator's leave: [plugins] allow_large = true in the server's configuration"
+    )]
+    LargeNotAllowed,
+    /// A billing rule wants to be large.
+    #[error(
+        "plugin.toml: limits.class = \"large\" is for receivers, checks and channels: a billing rule runs in the deterministic engine, which has no room for an interpreter"
+    )]
+    LargeBillingRule,
     /// Its start-up code failed.
     #[error("the component cannot start: {0}")]
     CannotStart(String),

@@ -10,10 +10,13 @@ use shoal_model::grant::Grants;
 use shoal_model::{InstallationId, Timestamp};
 
 use crate::call::{Call, CallContext, CallError, CallReport};
-use crate::egress::script::{Beyond, Script};
+use crate::egress::script::{Beyond, Exchanges, Script};
 use crate::install::{InstallOptions, World};
+use crate::kv::MemoryKeyValue;
+use crate::mail::MemoryRelay;
 use crate::plugin::{InstallError, Plugin};
 use crate::receiver::Ingest;
+use crate::services::Services;
 use crate::state::{FixedWorld, Monotonic};
 
 use self::faults::Faults;
@@ -25,6 +28,7 @@ pub(crate) mod exchange;
 pub(crate) mod faults;
 pub(crate) mod input;
 mod metrics;
+pub(crate) mod net;
 mod outcome;
 
 /// What an installation is called in a rehearsal.
@@ -111,7 +115,7 @@ impl Plugin {
             input,
             now,
             fixed: is_shifted.then(|| fixed(now, &faults, Monotonic::Runs)),
-            script: Arc::new(Script::new(Vec::new(), faults, beyond)),
+            script: Arc::new(Script::new(Exchanges::default(), faults, beyond)),
         };
         Ok(play.perform(self).await?)
     }
@@ -141,7 +145,12 @@ pub(crate) struct Play {
 }
 
 impl Play {
-    pub(crate) async fn perform(self, plugin: &Arc<Plugin>) -> Result<Rehearsed, InstallError> {
+    pub(crate) async fn perform(mut self, plugin: &Arc<Plugin>) -> Result<Rehearsed, InstallError> {
+        let now = self.now;
+        self.options.services = Services {
+            kv: Some(Arc::new(MemoryKeyValue::new(move || now))),
+            mail: Some(Arc::new(MemoryRelay::default())),
+        };
         let world = World {
             network: Arc::new(plugin.network().played_by(Arc::clone(&self.script))),
             fixed: self.fixed,

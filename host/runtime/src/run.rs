@@ -7,15 +7,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use shoal_model::limit::CallLimits;
 use tokio::time::{Instant, timeout};
-use wasmtime::{Store, UpdateDeadline};
+use wasmtime::{CallHook, Store, UpdateDeadline};
 
+use crate::admission::Permit;
 use crate::call::{CallError, CallReport, LimitExceeded, LimitKind};
-use crate::failure;
+use crate::failure::{self, Broken};
 use crate::link::{Guest, Linked};
 use crate::receiver::Ingest;
-use crate::runtime::{Machine, RuntimeOptions};
+use crate::runtime::Machine;
 use crate::state::{Parts, State};
 
 /// An instance and the slot that it holds.
@@ -25,7 +26,14 @@ pub(crate) struct Live {
     pub(crate) guest: Option<Guest>,
     pub(crate) born: Instant,
     pub(crate) calls: u32,
-    _slot: OwnedSemaphorePermit,
+    pub(crate) slot: Permit,
+}
+
+/// What one call is given beside its work.
+pub(crate) struct Given {
+    pub(crate) limits: CallLimits,
+    pub(crate) time: Duration,
+    pub(crate) ingest: Option<Arc<dyn Ingest>>,
 }
 
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
@@ -36,7 +44,7 @@ pub(crate) type Work<T> =
 
 impl Live {
     /// An instance to be; nothing of the guest runs yet.
-    pub(crate) fn new(machine: &Machine, slot: OwnedSemaphorePermit, parts: Parts) -> Live {
+    pub(crate) fn new(machine: &Machine, slot: Permit, parts: Parts) -> Live {
         let limits = parts.limits;
         let mut store = Store::new(&machine.engine, State::new(parts));
         store.limiter(|state| &mut state.memory);
@@ -50,31 +58,36 @@ impl Live {
             }
             Ok(UpdateDeadline::Yield(1))
         });
-        // An error means that this engine does not count.
-        let _ = store.set_fuel(limits.fuel.unwrap_or(u64::MAX));
+        store.call_hook(|mut store, hook| match hook {
+            CallHook::CallingHost => store.data_mut().count_host_call(),
+            _ => Ok(()),
+        });
         Live {
             store,
             guest: None,
             born: Instant::now(),
             calls: 0,
-            _slot: slot,
+            slot,
         }
     }
 
-    /// Runs one call within `time`. After an error the instance must be dropped.
+    /// Runs one call. After an error the instance must be dropped.
     pub(crate) async fn call<T>(
         &mut self,
         linked: &Linked,
-        ingest: Option<Arc<dyn Ingest>>,
-        time: Duration,
+        given: Given,
         work: Work<T>,
-    ) -> (Result<T, CallError>, CallReport) {
+    ) -> (Result<T, Broken>, CallReport) {
         let began = Instant::now();
         let reused = self.calls > 0;
         self.calls += 1;
         let store = &mut self.store;
         let guest = &mut self.guest;
-        let meter = store.data_mut().begin_call(ingest);
+        let time = given.time;
+        if let Some(fuel) = given.limits.fuel {
+            store.set_fuel(fuel).expect("the exact engine counts fuel");
+        }
+        let meter = store.data_mut().begin_call(given.limits, given.ingest);
         store.set_epoch_deadline(1);
         let running = async {
             if guest.is_none() {
@@ -89,11 +102,11 @@ impl Live {
         let outcome = match ended {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(failure::classify(&error, &self.store, cpu)),
-            Err(_) => Err(CallError::Limit(LimitExceeded {
+            Err(_) => Err(Broken::from(CallError::Limit(LimitExceeded {
                 which: LimitKind::Wall,
                 used: Some(duration.as_millis() as u64),
                 allowed: time.as_millis() as u64,
-            })),
+            }))),
         };
         let (outcome, mut report) = (outcome, self.report());
         report.duration = duration;
@@ -105,39 +118,22 @@ impl Live {
     fn report(&self) -> CallReport {
         let state = self.store.data();
         let (log, log_dropped_bytes) = state.log().take();
+        let traffic = state.contacts().take();
         let fuel = self.store.get_fuel().ok().map(|left| {
             let given = state.limits.fuel.unwrap_or(u64::MAX);
             given.saturating_sub(left)
         });
         CallReport {
+            host_calls: state.host_calls,
             memory_peak_bytes: state.memory.peak_bytes(),
             fuel,
             log,
             log_dropped_bytes,
-            contacted: state.contacts().take(),
+            requests: traffic.requests,
+            bytes_out: traffic.bytes_out,
+            contacted: traffic.contacted,
+            refused: traffic.refused,
             ..CallReport::default()
         }
     }
-}
-
-/// Instantiates a component once and throws the instance away.
-pub(crate) async fn start_once(
-    machine: &Machine,
-    linked: &Linked,
-    parts: Parts,
-    options: &RuntimeOptions,
-) -> Result<(), CallError> {
-    let slot = machine.slots.admit(options.admission_wait).await;
-    let slot = slot.map_err(failure::busy)?;
-    let time = parts.limits.wall;
-    let mut live = Live::new(machine, slot, parts);
-    let (outcome, _) = live
-        .call(
-            linked,
-            None,
-            time,
-            Box::new(|_, _| Box::pin(async { Ok(()) })),
-        )
-        .await;
-    outcome
 }

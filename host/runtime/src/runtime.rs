@@ -1,28 +1,35 @@
 //! The runtime: what all plugins share.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
+use shoal_model::Digest;
 use shoal_model::grant::Kind;
-use shoal_model::limit::CallLimits;
+use shoal_model::limit::{CallLimits, LimitOverrides};
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
+use crate::artifact::{ArtifactOptions, Artifacts};
+use crate::compile::{CompileLimits, Compiler};
 use crate::egress::address::{AddressPolicy, Cidr};
 use crate::egress::{InvalidRoots, Network};
-use crate::engine::{self, Determinism};
+use crate::engine::{self, Sort};
 use crate::link::{self, Shape};
 use crate::plugin::Plugin;
 use crate::refusal::Refusal;
+use crate::secrets::ReferenceKey;
 use crate::slots::Slots;
 use crate::state::State;
 
 /// Calls of billing rules at a time: each is short, and they are few.
 const EXACT_SLOTS: u32 = 16;
+/// Calls of large plugins at a time: each may take a quarter of a GiB.
+const LARGE_SLOTS: u32 = 8;
 
 /// How plugins are run in this deployment.
 #[derive(Clone, Debug)]
@@ -34,10 +41,20 @@ pub struct RuntimeOptions {
     pub admission_wait: Duration,
     /// Bounds of kinds that differ from [`CallLimits::for_kind`].
     pub limits: HashMap<Kind, CallLimits>,
+    /// Whether plugins of the class `large`, interpreters, are accepted.
+    pub allow_large: bool,
+    /// Where components are compiled.
+    pub compiler: Compiler,
+    /// What compiling one may use, where it is not done in this process.
+    pub compile: CompileLimits,
+    /// Where compiled components are kept; needed where they are not compiled in this process.
+    pub artifacts: Option<ArtifactOptions>,
     /// Private, loopback and other special addresses that plugins may be connected to.
     pub allow_private: Vec<Cidr>,
     /// Root certificates trusted beside the public ones, PEM.
     pub extra_roots_pem: Vec<u8>,
+    /// Resolvers that plugins' DNS queries are put to; empty for those of the operating system.
+    pub resolvers: Vec<SocketAddr>,
 }
 
 impl Default for RuntimeOptions {
@@ -46,8 +63,13 @@ impl Default for RuntimeOptions {
             concurrent_calls_max: 128,
             admission_wait: Duration::from_secs(2),
             limits: HashMap::new(),
+            allow_large: false,
+            compiler: Compiler::InProcess,
+            compile: CompileLimits::default(),
+            artifacts: None,
             allow_private: Vec::new(),
             extra_roots_pem: Vec::new(),
+            resolvers: Vec::new(),
         }
     }
 }
@@ -61,9 +83,21 @@ pub enum RuntimeError {
     /// The machine cannot run plugins.
     #[error("the plugin engine cannot be made: {0}")]
     Engine(String),
+    /// The folder of artifacts cannot be used, or there is none and one is needed.
+    #[error("the folder for compiled plugins cannot be used")]
+    Artifacts(#[source] std::io::Error),
     /// No thread for the clock.
     #[error("the plugin clock cannot be started")]
     Clock(#[from] std::io::Error),
+}
+
+/// What one tenant's plugins may use beside those of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// How much of the slots it gets while others wait, 1 as a rule.
+    pub weight: u32,
+    /// Bounds of its own, of which only the lower ones count.
+    pub limits: HashMap<Kind, LimitOverrides>,
 }
 
 /// What is running now.
@@ -75,6 +109,8 @@ pub struct RuntimeStats {
     pub live: usize,
     /// Receivers' instances that wait for their next request.
     pub idle: usize,
+    /// Calls that wait for room.
+    pub waiting: usize,
 }
 
 /// Runs plugins. Clones share everything.
@@ -84,26 +120,34 @@ pub struct Runtime(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) general: Machine,
     pub(crate) exact: Machine,
+    /// `None` where no large plugin is accepted.
+    pub(crate) large: Option<Machine>,
+    pub(crate) artifacts: Option<Artifacts>,
     pub(crate) network: Arc<Network>,
     pub(crate) options: RuntimeOptions,
-    /// One compilation at a time: each takes tens of MiB and all processors.
+    /// One compilation at a time.
     pub(crate) compiling: Semaphore,
+    /// Of those that have bounds of their own.
+    pub(crate) tenants: RwLock<HashMap<u64, TenantLimits>>,
     /// Numbers installations.
     pub(crate) next_key: AtomicU64,
+    pub(crate) references: ReferenceKey,
 }
 
 /// An engine with its slots and linkers.
 pub(crate) struct Machine {
+    sort: Sort,
     pub(crate) engine: Engine,
     pub(crate) slots: Arc<Slots>,
     linkers: Mutex<HashMap<Shape, Arc<Linker<State>>>>,
 }
 
 impl Machine {
-    fn new(determinism: Determinism, slots: u32, memory: u64) -> Result<Machine, RuntimeError> {
-        let (engine, slots) = engine::engine(determinism, slots, memory)
-            .map_err(|e| RuntimeError::Engine(e.to_string()))?;
+    fn new(sort: Sort, slots: u32, memory: u64) -> Result<Machine, RuntimeError> {
+        let (engine, slots) =
+            engine::engine(sort, slots, memory).map_err(|e| RuntimeError::Engine(e.to_string()))?;
         Ok(Machine {
+            sort,
             engine,
             slots: Arc::new(Slots::new(slots)),
             linkers: Mutex::default(),
@@ -116,7 +160,7 @@ impl Machine {
         if let Some(linker) = linkers.get(&shape) {
             return Ok(Arc::clone(linker));
         }
-        let linker = Arc::new(link::linker(&self.engine, shape)?);
+        let linker = Arc::new(link::linker(&self.engine, self.sort, shape)?);
         linkers.insert(shape, Arc::clone(&linker));
         Ok(linker)
     }
@@ -131,7 +175,7 @@ impl Runtime {
         let policy = AddressPolicy {
             open: options.allow_private.clone(),
         };
-        let network = Network::new(policy, &options.extra_roots_pem)?;
+        let network = Network::new(policy, &options.extra_roots_pem)?.asking(&options.resolvers);
         Runtime::with_network(options, network)
     }
 
@@ -139,42 +183,47 @@ impl Runtime {
         options: RuntimeOptions,
         network: Network,
     ) -> Result<Runtime, RuntimeError> {
-        let memory = |is_exact: bool| {
-            Kind::ALL
-                .into_iter()
-                .filter(|kind| (determinism(*kind) == Determinism::Exact) == is_exact)
-                .map(|kind| limits(&options, kind).memory_max_bytes)
-                .max()
-                .unwrap_or(0)
+        let artifacts = options.artifacts.as_ref().map(Artifacts::open).transpose();
+        let artifacts = artifacts.map_err(RuntimeError::Artifacts)?;
+        if artifacts.is_none() && options.compiler != Compiler::InProcess {
+            let error = std::io::Error::other("compiling in another process needs one");
+            return Err(RuntimeError::Artifacts(error));
+        }
+        let memory = |kinds: &[Kind]| {
+            let of = |kind: &Kind| limits(&options, *kind).memory_max_bytes;
+            kinds.iter().map(of).max().unwrap_or(0)
         };
         let slots = options.concurrent_calls_max;
-        let general = Machine::new(Determinism::General, slots, memory(false))?;
-        let exact = Machine::new(Determinism::Exact, slots.min(EXACT_SLOTS), memory(true))?;
-        let waiting = Arc::downgrade(&general.slots);
-        engine::start_clock(
-            vec![general.engine.weak(), exact.engine.weak()],
-            move || match waiting.upgrade() {
-                Some(slots) => {
-                    slots.expire();
-                    true
-                }
-                None => false,
-            },
-        )?;
-        Ok(Runtime(Arc::new(Inner {
+        let various = [Kind::Receiver, Kind::Check, Kind::Channel];
+        let general = Machine::new(Sort::General, slots, memory(&various))?;
+        let exact = slots.min(EXACT_SLOTS);
+        let exact = Machine::new(Sort::Exact, exact, memory(&[Kind::BillingRule]))?;
+        let large = options.allow_large.then(|| {
+            let of = |kind: Kind| limits(&options, kind).large().memory_max_bytes;
+            let memory = various.into_iter().map(of).max().unwrap_or(0);
+            Machine::new(Sort::Large, slots.min(LARGE_SLOTS), memory)
+        });
+        let inner = Inner {
             general,
             exact,
+            large: large.transpose()?,
+            artifacts,
             network: Arc::new(network),
             options,
             compiling: Semaphore::new(1),
+            tenants: RwLock::default(),
             next_key: AtomicU64::new(0),
-        })))
+            references: ReferenceKey::random(),
+        };
+        inner.start_clock()?;
+        Ok(Runtime(Arc::new(inner)))
     }
 
     /// Compiles a component, checks it against its kind's contract and starts it once.
     ///
-    /// Takes up to seconds, off the async threads, one component at a time. Dropping the future does not stop a
-    /// compilation that has begun.
+    /// Takes milliseconds for one that was compiled before and kept; else up to what
+    /// [`CompileLimits`] says, one component at a time and off the async threads. Dropping the future ends a compilation in
+    /// a process of its own, and no other.
     ///
     /// # Errors
     /// Why the file is not accepted.
@@ -187,23 +236,62 @@ impl Runtime {
         limits(&self.0.options, kind)
     }
 
+    /// Says which tenants have bounds of their own, by their [`InstallOptions::tenant`](crate::InstallOptions::tenant).
+    /// Counts for every call that begins from now on.
+    pub fn set_tenants(&self, tenants: HashMap<u64, TenantLimits>) {
+        *self.0.tenants.write() = tenants;
+    }
+
     /// What is running now.
     pub fn stats(&self) -> RuntimeStats {
-        let (general, exact) = (&self.0.general.slots, &self.0.exact.slots);
-        RuntimeStats {
-            slots: general.total() + exact.total(),
-            live: general.live() + exact.live(),
-            idle: general.idle(),
+        self.0
+            .machines()
+            .fold(RuntimeStats::default(), |sum, machine| {
+                let slots = &machine.slots;
+                RuntimeStats {
+                    slots: sum.slots + slots.total(),
+                    live: sum.live + slots.live(),
+                    idle: sum.idle + slots.idle(),
+                    waiting: sum.waiting + slots.waiting(),
+                }
+            })
+    }
+
+    /// Components that were being started when this process, or one before it, ended. They are not loaded.
+    pub fn suspects(&self) -> Vec<Digest> {
+        let artifacts = self.0.artifacts.as_ref();
+        artifacts.map(Artifacts::suspects).unwrap_or_default()
+    }
+
+    /// Lets a suspect be loaded again; false when it was none.
+    ///
+    /// # Errors
+    /// The file that remembers it cannot be removed.
+    pub fn forgive(&self, digest: &Digest) -> std::io::Result<bool> {
+        match &self.0.artifacts {
+            Some(artifacts) => artifacts.forgive(digest),
+            None => Ok(false),
         }
     }
 }
 
 impl Inner {
-    pub(crate) fn machine(&self, kind: Kind) -> &Machine {
-        match determinism(kind) {
-            Determinism::General => &self.general,
-            Determinism::Exact => &self.exact,
-        }
+    fn machines(&self) -> impl Iterator<Item = &Machine> {
+        [&self.general, &self.exact].into_iter().chain(&self.large)
+    }
+
+    /// Moves the engines' clocks on until they are gone, and lets go of instances that nobody calls.
+    fn start_clock(&self) -> std::io::Result<()> {
+        let engines = self.machines().map(|machine| machine.engine.weak());
+        let slots: Vec<_> = self
+            .machines()
+            .map(|machine| Arc::downgrade(&machine.slots))
+            .collect();
+        engine::start_clock(engines.collect(), move || {
+            let alive: Vec<_> = slots.iter().filter_map(Weak::upgrade).collect();
+            alive.iter().for_each(|slots| slots.expire());
+            !alive.is_empty()
+        })
     }
 
     pub(crate) fn limits(&self, kind: Kind) -> CallLimits {
@@ -214,12 +302,4 @@ impl Inner {
 fn limits(options: &RuntimeOptions, kind: Kind) -> CallLimits {
     let set = options.limits.get(&kind).copied();
     set.unwrap_or_else(|| CallLimits::for_kind(kind))
-}
-
-/// Money must come out the same whenever it is asked for.
-pub(crate) fn determinism(kind: Kind) -> Determinism {
-    match kind {
-        Kind::BillingRule => Determinism::Exact,
-        Kind::Receiver | Kind::Check | Kind::Channel => Determinism::General,
-    }
 }

@@ -3,45 +3,40 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
+use rand_core::Rng as _;
 use shoal_model::limit::CallLimits;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{
-    Deterministic, HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView,
-};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::bindings::shoal::plugin as wit;
 use crate::call::{LogLevel, LogSource};
-use crate::egress::allow::AllowList;
-use crate::egress::certificate::net_error;
-use crate::egress::connect::ConnectError;
-use crate::egress::http::{FIELDS_MAX_BYTES, HttpGate};
-use crate::egress::target::{Host, Target};
+use crate::egress::allow::Permits;
+use crate::egress::gate::Gate;
+use crate::egress::http::FIELDS_MAX_BYTES;
 use crate::egress::{Contacts, Network};
 use crate::log::CallLog;
 use crate::memory::MemoryLimiter;
 use crate::meter::Meter;
 use crate::receiver::{self, Ingest};
-
-/// Random bytes that a guest may ask for at once.
-const RANDOM_MAX_BYTES: u64 = 64 << 10;
-/// Length of the seeded stream before it repeats: beyond what key generation or shuffling takes.
-const SEEDED_BYTES: usize = 4096;
+use crate::seeded::SeededStream;
+use crate::services::Provided;
 
 /// Data of one store.
 pub(crate) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    gate: HttpGate,
-    table: ResourceTable,
-    net_allow: Arc<AllowList>,
+    pub(crate) gate: Gate,
+    pub(crate) table: ResourceTable,
     pub(crate) memory: MemoryLimiter,
     pub(crate) meter: Arc<Meter>,
     pub(crate) limits: CallLimits,
     /// Set when the guest was stopped for computing too long.
     pub(crate) cpu_exceeded: bool,
+    /// Times that the guest turned to the host in this call.
+    pub(crate) host_calls: u64,
     ingest: Option<Arc<dyn Ingest>>,
+    pub(crate) provided: Provided,
 }
 
 /// The world as a guest sees it for whom it is made up.
@@ -68,9 +63,9 @@ pub(crate) enum Monotonic {
 pub(crate) struct Parts {
     pub(crate) limits: CallLimits,
     pub(crate) network: Arc<Network>,
-    pub(crate) http_allow: Arc<AllowList>,
-    pub(crate) net_allow: Arc<AllowList>,
+    pub(crate) allow: Arc<Permits>,
     pub(crate) fixed: Option<FixedWorld>,
+    pub(crate) provided: Provided,
 }
 
 impl State {
@@ -82,29 +77,39 @@ impl State {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_MAX_BYTES);
         State {
-            wasi: wasi(&log, parts.fixed),
+            wasi: wasi(&log, &limits, parts.fixed),
             http,
-            gate: HttpGate {
+            gate: Gate {
                 network: parts.network,
-                allow: parts.http_allow,
+                allow: parts.allow,
                 contacts: Contacts::default(),
+                secrets: Arc::clone(&parts.provided.secrets),
                 log,
                 requests_max: limits.http_requests_max,
+                request_body_max_bytes: limits.http_request_body_max_bytes,
                 body_max_bytes: limits.http_body_max_bytes,
+                connections_max: limits.connections_max,
             },
             table,
-            net_allow: parts.net_allow,
             memory: MemoryLimiter::new(limits.memory_max_bytes),
             meter: Arc::default(),
             limits,
             cpu_exceeded: false,
+            host_calls: 0,
             ingest: None,
+            provided: parts.provided,
         }
     }
 
-    /// Makes ready for a call: a new meter, and where metrics go.
-    pub(crate) fn begin_call(&mut self, ingest: Option<Arc<dyn Ingest>>) -> Arc<Meter> {
+    /// Makes ready for a call: a new meter, how much it may compute, and where metrics go.
+    pub(crate) fn begin_call(
+        &mut self,
+        limits: CallLimits,
+        ingest: Option<Arc<dyn Ingest>>,
+    ) -> Arc<Meter> {
         self.meter = Arc::default();
+        self.limits = limits;
+        self.host_calls = 0;
         self.memory.begin_call();
         self.cpu_exceeded = false;
         self.ingest = ingest;
@@ -114,6 +119,15 @@ impl State {
     /// Lets go of what belonged to the call.
     pub(crate) fn end_call(&mut self) {
         self.ingest = None;
+    }
+
+    /// Counts a turn to the host; an error when there have been too many.
+    pub(crate) fn count_host_call(&mut self) -> wasmtime::Result<()> {
+        self.host_calls += 1;
+        if self.host_calls > self.limits.host_calls_max {
+            wasmtime::bail!("too many host calls");
+        }
+        Ok(())
     }
 
     pub(crate) fn log(&self) -> &CallLog {
@@ -126,38 +140,26 @@ impl State {
 }
 
 /// The harmless baseline: no environment, no arguments, no files, no sockets; output goes to the log.
-fn wasi(log: &CallLog, fixed: Option<FixedWorld>) -> WasiCtx {
+fn wasi(log: &CallLog, limits: &CallLimits, fixed: Option<FixedWorld>) -> WasiCtx {
     let mut wasi = WasiCtx::builder();
     wasi.stdout(log.stream(LogSource::Stdout))
         .stderr(log.stream(LogSource::Stderr))
-        .max_random_size(RANDOM_MAX_BYTES);
+        .max_random_size(limits.random_max_bytes)
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false);
     if let Some(fixed) = fixed {
-        let bytes = seeded(&fixed.seed);
-        let number = |at: usize| {
-            u128::from_le_bytes(bytes[at..at + 16].try_into().expect("16 bytes of 4096"))
-        };
-        wasi.insecure_random_seed(number(0))
-            .secure_random(Deterministic::new(bytes.clone()))
-            .insecure_random(Deterministic::new(bytes.iter().rev().copied().collect()))
+        let mut number = SeededStream::new(fixed.seed, b'n');
+        let number = u128::from(number.next_u64()) << 64 | u128::from(number.next_u64());
+        wasi.insecure_random_seed(number)
+            .secure_random(SeededStream::new(fixed.seed, b's'))
+            .insecure_random(SeededStream::new(fixed.seed, b'i'))
             .wall_clock(FixedClock(fixed.now_unix_ms));
         if fixed.monotonic == Monotonic::Stands {
             wasi.monotonic_clock(FixedClock(0));
         }
     }
     wasi.build()
-}
-
-/// SHA-256 in counter mode.
-fn seeded(seed: &[u8; 32]) -> Vec<u8> {
-    (0u64..)
-        .flat_map(|counter| {
-            let mut hash = Sha256::new();
-            hash.update(seed);
-            hash.update(counter.to_le_bytes());
-            <[u8; 32]>::from(hash.finalize())
-        })
-        .take(SEEDED_BYTES)
-        .collect()
 }
 
 /// A clock that stands.
@@ -215,47 +217,6 @@ impl wit::log::Host for State {
             wit::log::Level::Error => LogLevel::Error,
         };
         self.gate.log.write(level, message);
-    }
-}
-
-impl wit::net::Host for State {
-    async fn tls_certificate(
-        &mut self,
-        host: String,
-        port: u16,
-        timeout_ms: u32,
-    ) -> Result<wit::net::PeerCertificate, wit::net::NetError> {
-        let gate = &self.gate;
-        let denied = |reason: String| {
-            gate.log.remark(reason.clone());
-            Err(wit::net::NetError::Denied(reason))
-        };
-        if !gate.contacts.may_ask(gate.requests_max) {
-            return denied(format!(
-                "{} connections are the most that one call may make",
-                gate.requests_max
-            ));
-        }
-        let target = match Host::parse(&host) {
-            Ok(host) if port != 0 => Target { host, port },
-            Ok(_) => return denied("0 is not a port".to_owned()),
-            Err(reason) => return denied(reason),
-        };
-        if !self.net_allow.allows(&target) {
-            let error = net_error(ConnectError::NotGranted(target));
-            if let wit::net::NetError::Denied(reason) = &error {
-                gate.log.remark(reason.clone());
-            }
-            return Err(error);
-        }
-        let time = Duration::from_millis(u64::from(timeout_ms));
-        let looked = gate.network.tls_certificate(&target, time).await;
-        match &looked {
-            Ok(_) => gate.contacts.contacted(&target),
-            Err(wit::net::NetError::Denied(reason)) => gate.log.remark(reason.clone()),
-            Err(_) => {}
-        }
-        looked
     }
 }
 

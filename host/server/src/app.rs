@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::observe::Observe;
-use crate::plugins::PluginRegistry;
+use crate::plugins::{PluginCalls, PluginRegistry};
 use crate::query::Queries;
 use crate::telemetry::Telemetry;
 
@@ -21,6 +21,8 @@ pub struct App {
     pub db: Db,
     /// Which plugins run for whom.
     pub plugins: Arc<PluginRegistry>,
+    /// The only way to call them.
+    pub calls: Arc<PluginCalls>,
     /// The samples of all tenants.
     pub store: Store,
     /// Answers PromQL.

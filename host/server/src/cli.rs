@@ -4,8 +4,11 @@
 //! Exit codes: 0 done, 1 it did not work, 2 the command line is wrong.
 
 mod audit;
+mod author;
 mod client;
+mod health;
 mod job;
+mod limits;
 mod output;
 mod plugin;
 mod publisher;
@@ -83,6 +86,12 @@ enum Command {
     /// Jobs: scheduled work; post a run, look at runs.
     #[command(subcommand)]
     Job(job::JobCommand),
+    /// Compile a component; the server starts this for itself.
+    #[command(hide = true)]
+    CompileComponent {
+        /// What the server says.
+        arguments: Vec<String>,
+    },
     /// Ask PromQL of a tenant's series.
     #[command(
         after_help = "Examples:\n  shoal query 'sum by (host) (up)' --tenant acme\n  \
@@ -104,6 +113,11 @@ enum TenantCommand {
     },
     /// List the tenants.
     List,
+    /// Show or change what a tenant's plugins may use.
+    #[command(
+        after_help = "Examples:\n  shoal tenant limits acme\n  shoal tenant limits acme --weight 2 --set check.cpu_ms=50"
+    )]
+    Limits(limits::LimitsCommand),
 }
 
 #[derive(Subcommand)]
@@ -140,6 +154,10 @@ enum KeyCommand {
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Before anything that takes memory or starts threads, for both are bounded then.
+    if let Command::CompileComponent { arguments } = &cli.command {
+        return shoal_runtime::compile_child(arguments);
+    }
     let output = if cli.json { Output::Json } else { Output::Text };
     // Guests' traps must not cost a native stack trace, nor show one: see the runtime.
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -164,6 +182,7 @@ async fn run(cli: Cli, output: Output) -> anyhow::Result<()> {
             start_logging();
             crate::serve::run(Config::load(overrides)?).await
         }
+        Command::CompileComponent { .. } => Ok(()),
         Command::Tenant(command) => tenant(Client::new(&cli.server)?, command, output).await,
         Command::Key(command) => key(Client::new(&cli.server)?, command, output).await,
         Command::Plugin(command) => plugin::run(&cli.server, command, output).await,
@@ -192,6 +211,7 @@ async fn tenant(client: Client, command: TenantCommand, output: Output) -> anyho
                 Table::of(&list["tenants"], &["key", "name"]).to_string()
             });
         }
+        TenantCommand::Limits(command) => limits::run(&client, command, output).await?,
     }
     Ok(())
 }

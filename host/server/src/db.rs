@@ -96,6 +96,11 @@ pub mod jobs;
 mod migrate;
 pub mod monitors;
 pub mod notifications;
+pub mod plugin_failures;
+pub mod plugin_health;
+pub mod plugin_kv;
+pub mod plugin_limits;
+pub mod plugin_usage;
 pub mod plugins;
 pub mod publishers;
 pub mod statements;
@@ -220,7 +225,7 @@ impl DbError {
     }
 
     /// For a value in a column that its type refuses.
-    pub(in crate::db) fn corrupt(
+    pub(crate) fn corrupt(
         table: &'static str,
         key: impl ToString,
         problem: impl ToString,
@@ -241,7 +246,14 @@ impl Db {
     /// [`DbError::Address`], [`DbError::Migration`] when the schema is of another or newer Shoal, else
     /// [`DbError::Unavailable`].
     pub async fn open(address: &str) -> Result<Db, DbError> {
-        let db = if let Some(path) = address.strip_prefix("sqlite:") {
+        let db = Db::connect(address).await?;
+        migrate::run(&db).await?;
+        Ok(db)
+    }
+
+    /// Connects, whatever the schema is.
+    async fn connect(address: &str) -> Result<Db, DbError> {
+        Ok(if let Some(path) = address.strip_prefix("sqlite:") {
             Db::open_sqlite(Path::new(path.strip_prefix("//").unwrap_or(path))).await?
         } else if address.starts_with("postgres://") || address.starts_with("postgresql://") {
             let options =
@@ -255,9 +267,7 @@ impl Db {
                 address: without_password(address),
                 problem: "unknown scheme".to_owned(),
             });
-        };
-        migrate::run(&db).await?;
-        Ok(db)
+        })
     }
 
     async fn open_sqlite(path: &Path) -> Result<Db, DbError> {

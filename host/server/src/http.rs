@@ -12,8 +12,10 @@ mod input;
 mod installations;
 mod jobs;
 mod keys;
+mod limits;
 mod monitors;
 mod openapi;
+mod plugin_health;
 mod plugins;
 mod prometheus;
 mod publishers;
@@ -76,9 +78,11 @@ pub fn routes() -> Vec<Route> {
     [
         tenants::routes(),
         keys::routes(),
+        limits::routes(),
         plugins::routes(),
         releases::routes(),
         publishers::routes(),
+        plugin_health::routes(),
         installations::routes(),
         monitors::routes(),
         alerts::routes(),

@@ -8,6 +8,8 @@
 //!   made of the notification and the alert's revision.
 //! - What may pass is tried again, later and later, for [`AGE_MAX`] and [`ATTEMPTS_MAX`] attempts at most; what will
 //!   not is given up at once. Both are shown with the reason, and tried again when the channel was changed.
+//! - A channel whose plugin is down does not keep anybody from being told: another one stands in and says for which. What
+//!   it was told counts as told.
 //! - A disabled channel waits. Nothing that a plugin does happens inside a transaction.
 
 pub mod content;

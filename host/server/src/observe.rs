@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use shoal_model::telemetry::MetricKind;
 use shoal_model::{Labels, TenantId, Timestamp};
-use shoal_runtime::{Call, CallError, Installed, RuntimeStats};
+use shoal_runtime::RuntimeStats;
 use shoal_store::StoreStats;
 
 use crate::app::App;
@@ -23,8 +23,8 @@ use crate::telemetry::OwnSample;
 /// How often the values are written.
 pub const POST_EVERY: Duration = Duration::from_secs(10);
 
-/// Series of its own that Shoal keeps; beyond it new ones are dropped and counted. Every tenant and
-/// plugin version takes about ten.
+/// Series of its own that Shoal keeps; beyond it new ones are dropped and counted. Every tenant takes about ten, every
+/// version of a plugin about thirty.
 const SERIES_MAX: usize = 50_000;
 
 /// The register of Shoal's own metrics.
@@ -62,37 +62,6 @@ impl Observe {
     /// Sets a gauge.
     pub fn set(&self, name: &'static str, labels: &[(&'static str, &str)], value: f64) {
         self.change(name, labels, MetricKind::Gauge, |present| *present = value);
-    }
-
-    /// Counts a plugin's call: what became of it, and what it used.
-    pub fn plugin_call<T>(&self, plugin: &Installed, tenant: TenantId, call: &Call<T>) {
-        let (plugin, tenant) = (plugin.plugin(), tenant.to_string());
-        let kind = plugin.kind().as_str();
-        let labels = [
-            ("tenant", &*tenant),
-            ("plugin", plugin.manifest().id.as_str()),
-            ("kind", kind),
-        ];
-        let outcome = call
-            .outcome
-            .as_ref()
-            .map_or_else(CallError::code, |_| "done");
-        let [tenant, id, kind] = labels;
-        self.add(
-            "shoal_plugin_calls_total",
-            &[tenant, id, kind, ("outcome", outcome)],
-            1.0,
-        );
-        let report = &call.report;
-        let cpu = report.cpu.as_secs_f64();
-        self.add("shoal_plugin_cpu_seconds_total", &labels, cpu);
-        let duration = report.duration.as_secs_f64();
-        self.add("shoal_plugin_duration_seconds_total", &labels, duration);
-        self.set(
-            "shoal_plugin_memory_peak_bytes",
-            &labels,
-            report.memory_peak_bytes as f64,
-        );
     }
 
     /// Takes over what the store counts.
@@ -232,6 +201,7 @@ pub async fn post(app: &App) {
     let observe = &app.observe;
     observe.store(&app.store.stats());
     observe.runtime(app.plugins.runtime().stats());
+    app.calls.publish();
     match app.db.system().tenants().await {
         Ok(tenants) => observe.name_tenants(&tenants),
         Err(error) => tracing::warn!(%error, "tenants made lately are shown by number"),

@@ -13,6 +13,11 @@ pub fn bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// From 0 to 1.
+pub fn chance() -> f64 {
+    f64::from(u32::from_ne_bytes(bytes())) / f64::from(u32::MAX)
+}
+
 /// An id made of random bytes; every id type of the model that is text.
 pub trait RandomId {
     /// A new id: 80 random bits, so that two are never equal in practice.

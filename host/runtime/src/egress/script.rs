@@ -19,10 +19,13 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::time::sleep;
 
+use crate::bindings::shoal::plugin::net::NetError;
 use crate::egress::connect::ConnectError;
+use crate::egress::net::net_error;
 use crate::egress::target::{Host, Target};
 use crate::rehearsal::exchange::{AnswerError, HttpExchange, request_line};
 use crate::rehearsal::faults::Faults;
+use crate::rehearsal::net::{NetAnswer, NetExchange};
 
 /// What is on its way between the plugin and its peer at a time.
 const PIPE_BYTES: usize = 64 << 10;
@@ -36,18 +39,27 @@ pub(crate) enum Beyond {
     IsProblem,
 }
 
+/// What is answered, each list in order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Exchanges {
+    pub(crate) http: Vec<HttpExchange>,
+    pub(crate) net: Vec<NetExchange>,
+}
+
 /// The peers of one rehearsal.
 pub(crate) struct Script {
     exchanges: Mutex<VecDeque<HttpExchange>>,
+    net: Mutex<VecDeque<NetExchange>>,
     problems: Mutex<Vec<String>>,
     faults: Faults,
     beyond: Beyond,
 }
 
 impl Script {
-    pub(crate) fn new(exchanges: Vec<HttpExchange>, faults: Faults, beyond: Beyond) -> Script {
+    pub(crate) fn new(exchanges: Exchanges, faults: Faults, beyond: Beyond) -> Script {
         Script {
-            exchanges: Mutex::new(exchanges.into()),
+            exchanges: Mutex::new(exchanges.http.into()),
+            net: Mutex::new(exchanges.net.into()),
             problems: Mutex::default(),
             faults,
             beyond,
@@ -61,8 +73,9 @@ impl Script {
 
     /// The requests that were not made.
     pub(crate) fn left(&self) -> Vec<String> {
-        let exchanges = self.exchanges.lock();
-        exchanges.iter().map(|e| e.request.clone()).collect()
+        let (http, net) = (self.exchanges.lock(), self.net.lock());
+        let http = http.iter().map(|e| e.request.clone());
+        http.chain(net.iter().map(|e| e.request.clone())).collect()
     }
 
     /// Before a name is resolved on the real network.
@@ -92,6 +105,37 @@ impl Script {
             self.refusal(target, is_tls)?;
         }
         Ok(Some(Played::new(Arc::clone(self), target.clone(), is_tls)))
+    }
+
+    /// The answer to an operation of `net`; `None` leaves it to the real network.
+    ///
+    /// # Errors
+    /// What goes wrong with it, because the test or a fault says so or nothing was written for it.
+    pub(crate) async fn net(
+        &self,
+        request: String,
+        target: &Target,
+    ) -> Result<Option<NetAnswer>, NetError> {
+        if self.beyond == Beyond::IsMade {
+            return Ok(None);
+        }
+        self.resolve(target).map_err(net_error)?;
+        if let Some(delay) = self.faults.delay {
+            sleep(delay).await;
+        }
+        let next = self.net.lock().pop_front();
+        let problem = match next {
+            Some(next) if next.request == request => {
+                return match next.answer.error(&request) {
+                    Some(error) => Err(error),
+                    None => Ok(Some(next.answer)),
+                };
+            }
+            Some(next) => format!("expected {}, found {request}", next.request),
+            None => format!("{request} is beyond the script"),
+        };
+        self.note(problem.clone());
+        Err(NetError::Failed(problem))
     }
 
     fn resolve(&self, target: &Target) -> Result<(), ConnectError> {

@@ -27,7 +27,8 @@ fn a_whole_manifest_is_understood() {
             "http *.example.com",
             "http hooks.slack.com:443",
             "http setting:url",
-            "net tls setting:url"
+            "net tls setting:url",
+            "secret token header:authorization setting:url"
         ]
     );
     let net: Capability = "net tls setting:url".parse().expect("a capability");
@@ -37,6 +38,17 @@ fn a_whole_manifest_is_understood() {
     );
     assert_eq!(manifest.limits.cpu, Some(Duration::from_millis(50)));
     assert_eq!(manifest.settings.secrets(), ["token"]);
+}
+
+#[test]
+fn a_secret_that_may_go_nowhere_is_refused_by_name() {
+    let property = "[settings.properties.timeout_ms]";
+    refused(
+        CHECK,
+        property,
+        &format!("[settings.properties.key]\ntype = \"string\"\nwriteOnly = true\n{property}"),
+        "settings.properties.key.writeOnly: the plugin is given a reference",
+    );
 }
 
 #[test]
@@ -208,7 +220,7 @@ fn a_wrong_golden_test_is_refused_by_its_key() {
         expect = { outcome = "ok" }"#;
     let manifest = with(whole).expect("a manifest");
     assert_eq!(
-        manifest.tests[0].http[0].request,
+        manifest.tests[0].exchanges.http[0].request,
         "GET https://example.com/"
     );
     for (from, to, wanted) in [

@@ -7,8 +7,10 @@ use serde_json::{Map, Value};
 use shoal_model::Timestamp;
 
 use super::{InvalidManifest, Manifest, at, prose};
+use crate::egress::script::Exchanges;
 use crate::rehearsal::exchange::HttpExchange;
 use crate::rehearsal::input::{self, Input};
+use crate::rehearsal::net::NetExchange;
 
 /// Tests of a manifest, and requests of a test: each test takes up to the time of a call.
 const LIST_MAX: usize = 64;
@@ -24,7 +26,7 @@ pub struct GoldenTest {
     pub(crate) settings: Map<String, Value>,
     pub(crate) now: Timestamp,
     pub(crate) input: Input,
-    pub(crate) http: Vec<HttpExchange>,
+    pub(crate) exchanges: Exchanges,
     pub(crate) expect: Value,
 }
 
@@ -38,6 +40,8 @@ pub(super) struct TestText {
     input: Value,
     #[serde(default)]
     http: Vec<HttpExchange>,
+    #[serde(default)]
+    net: Vec<NetExchange>,
     expect: Map<String, Value>,
 }
 
@@ -77,6 +81,12 @@ fn test(key: &str, text: TestText, manifest: &Manifest) -> Result<GoldenTest, In
         let checked = exchange.checked();
         http.push(checked.map_err(|e| at(format!("{key}.http[{i}]"), e))?);
     }
+    at_most(&format!("{key}.net"), text.net.len())?;
+    let mut net = Vec::with_capacity(text.net.len());
+    for (i, exchange) in text.net.into_iter().enumerate() {
+        let checked = exchange.checked();
+        net.push(checked.map_err(|e| at(format!("{key}.net[{i}]"), e))?);
+    }
     if text.expect.is_empty() {
         let reason = "is empty: expect at least outcome = \"ok\"";
         return Err(at(format!("{key}.expect"), reason));
@@ -86,7 +96,7 @@ fn test(key: &str, text: TestText, manifest: &Manifest) -> Result<GoldenTest, In
         settings,
         now,
         input,
-        http,
+        exchanges: Exchanges { http, net },
         expect: Value::Object(text.expect),
     })
 }

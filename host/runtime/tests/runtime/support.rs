@@ -63,11 +63,17 @@ impl Guest<'_> {
                import wasi:io/poll@0.2.6;
                import wasi:http/types@0.2.6;
                import wasi:http/outgoing-handler@0.2.6;
+               import wasi:sockets/tcp-create-socket@0.2.6;
                import wasi:random/random@0.2.6;
                import wasi:random/insecure-seed@0.2.6;
                export shoal:plugin/{}@0.1.0;
+               {}
              }}",
-            self.kind
+            self.kind,
+            match self.code.contains("shoal:plugin/settings@0.1.0#") {
+                true => "export shoal:plugin/settings@0.1.0;",
+                false => "",
+            }
         );
         let package = resolve.push_str("guest.wit", &world).unwrap();
         let world = resolve.select_world(&[package], Some("guest")).unwrap();

@@ -7,7 +7,8 @@
 //!
 //! Whether everything was counted is two metrics by tenant that are 0 or somebody has to look:
 //! `shoal_usage_open_hours` (hours that should be closed and are not) and `shoal_usage_uncounted_members` (the set of
-//! closed hours counted anew, less their closed quantities).
+//! closed hours counted anew, less their closed quantities). What plugins used is counted by sums instead of a set; calls
+//! that a process wrote too late are `shoal_usage_late_plugin_calls`.
 
 use std::time::Duration;
 
@@ -56,6 +57,10 @@ impl Job for CloseUsage {
             .flush_usage()
             .await
             .context("cannot hand the usage of the log to the database")?;
+        app.calls
+            .flush_usage()
+            .await
+            .context("cannot write what plugins used")?;
         let end = end_of_closing(scheduled, app.clock.now());
         let mut counts = Vec::new();
         for tenant in app.db.system().tenants().await? {
@@ -125,6 +130,9 @@ async fn recount(app: &App, db: &TenantDb, from: Hour) -> Result<(), DbError> {
         .set("shoal_usage_uncounted_members", &labels, uncounted as f64);
     app.observe
         .set("shoal_usage_late_members", &labels, late as f64);
+    let late = db.late_plugin_calls(from).await?;
+    app.observe
+        .set("shoal_usage_late_plugin_calls", &labels, late as f64);
     Ok(())
 }
 

@@ -150,6 +150,7 @@ pub async fn rate(
     let mut usage = db.month_usage(month, open).await?;
     if hours == Hours::AndOpen {
         app.store.flush_usage().await?;
+        app.calls.flush_usage().await?;
         db.count_open_hours(&mut usage, open, now.hour()).await?;
     }
     let rule = rule(&running, installed);
@@ -157,8 +158,7 @@ pub async fn rate(
         currency: app.config.currency.code.clone(),
         currency_digits: app.config.currency.digits,
     };
-    let call = installed.rate(&usage, &terms).await;
-    app.observe.plugin_call(installed, db.id(), &call);
+    let call = app.calls.rate(&running, &usage, &terms).await;
     let statement = call.outcome.map_err(|error| StatementError::RuleFailed {
         installation: rule.installation.clone(),
         plugin: rule.plugin.clone(),

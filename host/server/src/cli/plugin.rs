@@ -7,17 +7,15 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::Server;
+use super::author::{self, AuthorCommand};
 use super::client::{Client, segment};
 use super::output::{Output, Table, text};
 use super::release::{self, ReleaseCommand};
 
 #[derive(Subcommand)]
 pub(super) enum PluginCommand {
-    /// Show what a component says of itself, without running it or asking a server.
-    Inspect {
-        /// The component (.wasm).
-        file: PathBuf,
-    },
+    #[command(flatten)]
+    Author(AuthorCommand),
     /// Add a version to the catalogue.
     Add {
         /// The component (.wasm).
@@ -134,6 +132,9 @@ pub(super) enum PluginCommand {
         #[arg(long)]
         tenant: String,
     },
+    /// How plugins are.
+    #[command(flatten)]
+    Health(super::health::HealthCommand),
     /// List plugins, or what a tenant has enabled.
     List {
         /// Whose installations.
@@ -144,25 +145,7 @@ pub(super) enum PluginCommand {
 
 pub(super) async fn run(server: &Server, command: PluginCommand, output: Output) -> Result<()> {
     match command {
-        PluginCommand::Inspect { file } => {
-            let inspection = shoal_runtime::inspect(&read(&file)?)?;
-            let shown = json!({
-                "plugin": inspection.manifest.id.to_string(),
-                "version": inspection.manifest.version.to_string(),
-                "kind": inspection.kind.to_string(),
-                "digest": inspection.digest.to_string(),
-                "title": inspection.manifest.title,
-                "description": inspection.manifest.description,
-                "size_bytes": inspection.size_bytes,
-                "endpoints": inspection.manifest.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "settings": inspection.manifest.settings.json(),
-                "example": inspection.manifest.example,
-                "asked": inspection.manifest.asked().0.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "imports": inspection.imports,
-                "exports": inspection.exports,
-            });
-            output.show(&shown, |shown| format!("{shown:#}"));
-        }
+        PluginCommand::Author(command) => author::run(server, command, output).await?,
         PluginCommand::Add { file } => {
             let bytes = read(&file)?;
             let added = Client::new(server)?
@@ -313,6 +296,7 @@ pub(super) async fn run(server: &Server, command: PluginCommand, output: Output)
                 .await?;
             output.show(&disabled, |_| format!("disabled {installation}"));
         }
+        PluginCommand::Health(command) => super::health::run(server, command, output).await?,
         PluginCommand::List { tenant: None } => {
             let list = Client::new(server)?.get("/api/v1/plugins").await?;
             let columns = ["plugin", "version", "kind", "state", "digest"];
@@ -391,7 +375,7 @@ fn from_files(files: &[String]) -> Result<Map<String, Value>> {
 }
 
 /// `a=1`, `b=text` as an object.
-fn pairs(settings: &[String]) -> Result<Map<String, Value>> {
+pub(super) fn pairs(settings: &[String]) -> Result<Map<String, Value>> {
     let pair = |text: &String| {
         let (name, value) = text
             .split_once('=')

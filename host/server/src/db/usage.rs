@@ -26,7 +26,7 @@ pub struct ClosedHour {
     pub closed_at_ms: i64,
     /// Pairs of meter and subject in it.
     pub subjects: i64,
-    /// Their quantities, summed: distinct members.
+    /// Their quantities, summed: distinct members, and sums of what plugins used.
     pub quantity: i64,
 }
 
@@ -75,7 +75,10 @@ impl TenantDb {
         }
         let mut conn = self.reader().await?;
         let first: Option<i64> = sql!(conn, c => sqlx::query_scalar(
-            "SELECT MIN(hour) FROM usage_member WHERE tenant_id = $1",
+            "SELECT MIN(hour)
+             FROM (SELECT hour FROM usage_member WHERE tenant_id = $1
+                   UNION ALL
+                   SELECT hour FROM plugin_usage WHERE tenant_id = $1) AS used",
         ).bind(self.id().0).fetch_one(c).await?);
         let made = made.hour();
         Ok(first.map_or(made, |first| made.min(Hour(first))))
@@ -110,6 +113,7 @@ impl TenantDb {
              WHERE tenant_id = $1 AND hour = $2
              GROUP BY tenant_id, hour, meter, subject",
         ).bind(self.id().0).bind(hour.0).execute(c).await?.rows_affected());
+        let subjects = subjects + self.close_plugin_usage(&mut tx, hour).await?;
         if subjects > 0 {
             let changed = sql!(tx, c => sqlx::query(
                 "UPDATE usage_hour
@@ -144,7 +148,7 @@ impl TenantDb {
         let counted: i64 = sql!(conn, c => sqlx::query_scalar(
             "SELECT COALESCE(CAST(SUM(quantity) AS BIGINT), 0)
              FROM usage_hour_subject
-             WHERE tenant_id = $1 AND hour >= $2 AND hour <= $3",
+             WHERE tenant_id = $1 AND hour >= $2 AND hour <= $3 AND meter NOT LIKE 'plugin.%'",
         ).bind(self.id().0).bind(from.0).bind(last.0).fetch_one(c).await?);
         Ok(members - counted)
     }
@@ -222,6 +226,8 @@ impl TenantDb {
                 row.quantity as u64,
             );
         }
+        drop(conn);
+        self.count_plugin_usage(usage, from, end).await?;
         usage.closed_hours += (end.0 - from.0) as u32;
         Ok(())
     }
@@ -306,7 +312,7 @@ pub(super) async fn unite_all(
 
 /// Holds the tenants' rows until the transaction ends, and returns the last closed hour of each that has one. `tenants`
 /// are in order, each once.
-async fn lock_closing(
+pub(super) async fn lock_closing(
     tx: &mut Transaction,
     tenants: &[TenantId],
 ) -> Result<HashMap<TenantId, Hour>, DbError> {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use shoal_runtime::{CallError, Failure, Installed};
+use shoal_model::Timestamp;
+use shoal_runtime::{CallError, Failure};
+
+use crate::plugins::NoAnswer;
 
 /// When to come back after there was no room.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
@@ -87,10 +90,20 @@ impl Problem {
         Problem::new(503, 14, message).after(BUSY_RETRY)
     }
 
-    /// A plugin's call without an answer.
-    pub fn of_call(error: &CallError, installed: &Installed) -> Problem {
-        let manifest = installed.plugin().manifest();
-        let who = format!("the receiver {} {}", manifest.id, manifest.version);
+    /// A plugin's call without an answer; `who` names the plugin.
+    pub fn of_no_answer(error: &NoAnswer, who: &str, now: Timestamp) -> Problem {
+        match error {
+            NoAnswer::CannotRun(reason) => {
+                Problem::unavailable(format!("{who} cannot run now: {reason}"))
+            }
+            NoAnswer::Refused(refused) => {
+                Problem::unavailable(format!("{who}: {refused}")).after(refused.retry_after(now))
+            }
+            NoAnswer::Failed(error) => Problem::of_call(error, who),
+        }
+    }
+
+    fn of_call(error: &CallError, who: &str) -> Problem {
         match error {
             CallError::Failed(Failure::Rejected(detail)) => Problem::bad_request(&*detail.message),
             CallError::Failed(Failure::Unauthenticated(detail)) => {

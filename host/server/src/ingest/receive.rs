@@ -8,9 +8,7 @@ use parking_lot::Mutex;
 use shoal_model::TenantId;
 use shoal_model::grant::Kind;
 use shoal_model::id::KeyId;
-use shoal_runtime::{
-    CallContext, Endpoint, Installed, ReceiverRequest, ReceiverResponse, Transport,
-};
+use shoal_runtime::{CallContext, Endpoint, ReceiverRequest, ReceiverResponse, Transport};
 
 use super::admission::{Admission, Admitted};
 use super::problem::Problem;
@@ -21,7 +19,7 @@ use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::tenants::{Authenticated, Tenant};
 use crate::observe::Observe;
-use crate::plugins::PluginRegistry;
+use crate::plugins::{NoAnswer, PluginCalls, PluginRegistry, Running};
 
 /// Keys whose last minute of use is remembered; beyond it all are forgotten, which costs a statement each.
 const KEYS_NOTED_MAX: usize = 10_000;
@@ -32,6 +30,7 @@ const TRACEPARENT_MAX_BYTES: usize = 128;
 pub struct Receivers {
     db: Db,
     plugins: Arc<PluginRegistry>,
+    calls: Arc<PluginCalls>,
     clock: Clock,
     observe: Arc<Observe>,
     writer: Arc<Writer>,
@@ -42,7 +41,7 @@ pub struct Receivers {
 /// A request whose sender is known and whose receiver is there.
 pub struct Accepted {
     tenant: TenantId,
-    installed: Arc<Installed>,
+    running: Arc<Running>,
     traceparent: Option<String>,
     /// The room that the body takes.
     pub admitted: Admitted,
@@ -54,6 +53,7 @@ impl Receivers {
         Arc::new(Receivers {
             db: app.db.clone(),
             plugins: app.plugins.clone(),
+            calls: app.calls.clone(),
             clock: app.clock.clone(),
             observe: app.observe.clone(),
             writer: Writer::new(app.store.clone(), app.clock.clone(), app.observe.clone()),
@@ -82,14 +82,14 @@ impl Receivers {
 
     async fn look_up(&self, headers: &HeaderMap, endpoint: &Endpoint) -> Result<Accepted, Problem> {
         let tenant = self.authenticate(headers).await?;
-        let installed = self.receiver(&tenant, endpoint)?;
+        let running = self.receiver(&tenant, endpoint)?;
         let traceparent = headers
             .get("traceparent")
             .and_then(|value| value.to_str().ok())
             .filter(|text| text.len() <= TRACEPARENT_MAX_BYTES);
         Ok(Accepted {
             tenant: tenant.id(),
-            installed,
+            running,
             traceparent: traceparent.map(str::to_owned),
             admitted: self.admission.enter(tenant.id()),
         })
@@ -138,11 +138,11 @@ impl Receivers {
         }
     }
 
-    fn receiver(&self, tenant: &Tenant, endpoint: &Endpoint) -> Result<Arc<Installed>, Problem> {
+    fn receiver(&self, tenant: &Tenant, endpoint: &Endpoint) -> Result<Arc<Running>, Problem> {
         let snapshot = self.plugins.snapshot();
         let running = snapshot.receiver(tenant.id(), endpoint);
-        if let Some(Ok(installed)) = running.map(|running| &running.state) {
-            return Ok(installed.clone());
+        if let Some(running) = running.filter(|running| running.state.is_ok()) {
+            return Ok(running.clone());
         }
         // One that should run but cannot may be the one: the sender should keep its data.
         let mut broken = snapshot.of_tenant(tenant.id()).filter_map(|running| {
@@ -174,7 +174,7 @@ impl Receivers {
     ) -> Result<ReceiverResponse, Problem> {
         let Accepted {
             tenant,
-            installed,
+            running,
             traceparent,
             admitted: _admitted,
         } = accepted;
@@ -184,23 +184,25 @@ impl Receivers {
             ..CallContext::new(self.clock.now(), request_id())
         };
         let ingest = self.writer.of_tenant(tenant);
-        let call = installed.receive(&context, request, ingest).await;
-        self.observe.plugin_call(&installed, tenant, &call);
-        let answer = call.outcome.map_err(|error| {
-            if error.is_plugin_fault() {
-                let manifest = installed.plugin().manifest();
-                tracing::warn!(tenant.id = %tenant, plugin.id = %manifest.id, plugin.version = %manifest.version, %error, "a receiver failed");
+        let call = self.calls.receive(&running, &context, request, ingest);
+        let answer = call.await.outcome.map_err(|error| {
+            let (plugin, version) = named(&running);
+            if let NoAnswer::Failed(fault) = &error
+                && fault.is_plugin_fault()
+            {
+                tracing::warn!(tenant.id = %tenant, plugin.id = plugin, plugin.version = version, error = %fault, "a receiver failed");
             }
-            Problem::of_call(&error, &installed)
+            let who = format!("the receiver {plugin} {version}");
+            Problem::of_no_answer(&error, &who, context.now)
         });
-        self.count(tenant, &installed, bytes, outcome(&answer, transport));
+        self.count(tenant, &running, bytes, outcome(&answer, transport));
         answer
     }
 
-    fn count(&self, tenant: TenantId, installed: &Installed, bytes: usize, outcome: &str) {
+    fn count(&self, tenant: TenantId, running: &Running, bytes: usize, outcome: &str) {
         let tenant = tenant.to_string();
         let tenant = ("tenant", tenant.as_str());
-        let receiver = ("receiver", installed.plugin().manifest().id.as_str());
+        let receiver = ("receiver", running.row.plugin_id.as_str());
         let labels = [tenant, receiver, ("outcome", outcome)];
         self.observe
             .add("shoal_ingest_requests_total", &labels, 1.0);
@@ -210,6 +212,13 @@ impl Receivers {
             bytes as f64,
         );
     }
+}
+
+/// Plugin and version.
+fn named(running: &Running) -> (&str, &str) {
+    let version = running.version.as_ref();
+    let version = version.map_or("", |version| version.version.as_str());
+    (&running.row.plugin_id, version)
 }
 
 fn unknown(key: &ApiKey) -> Problem {

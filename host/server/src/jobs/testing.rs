@@ -57,10 +57,21 @@ pub(crate) fn component(file: &str) -> Vec<u8> {
 
 /// Adds a first-party plugin, and approves all that it asks for.
 pub(crate) async fn add_plugin(app: &App, file: &str) -> VersionRow {
-    let component = component(file);
-    let inspection = shoal_runtime::inspect(&component).expect("a component of ours");
+    add_component(app, &component(file)).await
+}
+
+/// Adds a component, and publishes it with all that it asks for.
+pub(crate) async fn add_component(app: &App, component: &[u8]) -> VersionRow {
+    let version = version_of(app, component);
+    add_version(app, &version, component).await;
+    version
+}
+
+/// A component as the catalogue has it.
+pub(crate) fn version_of(app: &App, component: &[u8]) -> VersionRow {
+    let inspection = shoal_runtime::inspect(component).expect("a component of ours");
     let manifest = inspection.manifest;
-    let version = VersionRow {
+    VersionRow {
         digest: inspection.digest.to_string(),
         plugin_id: manifest.id.to_string(),
         version: manifest.version.to_string(),
@@ -69,9 +80,7 @@ pub(crate) async fn add_plugin(app: &App, file: &str) -> VersionRow {
         size_bytes: component.len() as i64,
         added_at_ms: app.clock.now().unix_ms(),
         ..crate::db::plugins::tests::version("", "")
-    };
-    add_version(app, &version, &component).await;
-    version
+    }
 }
 
 /// Adds a version, and publishes it with all that it asks for without looking whether it can run.

@@ -18,7 +18,7 @@ use shoal_model::alert::{Evidence, Rule, Severity};
 use shoal_model::telemetry::MetricKind;
 use shoal_model::usage::{Meter, Usage};
 use shoal_model::{Labels, TenantId, Timestamp};
-use shoal_runtime::{CallContext, CheckOutcome, Installed};
+use shoal_runtime::{CallContext, CheckOutcome};
 use tokio::sync::{Notify, Semaphore};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -236,16 +236,11 @@ impl Run<'_> {
         if self.began.elapsed() >= RUN_MAX {
             return Err("there was no time for it; the slot's other checks took all".to_owned());
         }
-        let installed: &Installed = match &running.state {
-            Ok(installed) => installed,
-            Err(reason) => return Err(reason.clone()),
-        };
         let row = &running.row;
         let time = CHECK_MAX.min(interval(row) + CHECK_GRACE);
         let mut context = CallContext::new(now, format!("{}-{}", row.id, slot.0));
         context.deadline = Some(now + time);
-        let call = installed.run_check(&context).await;
-        self.app.observe.plugin_call(installed, row.tenant(), &call);
+        let call = self.app.calls.run_check(running, &context).await;
         let duration = call.report.duration;
         call.outcome
             .map(|outcome| Found { outcome, duration })

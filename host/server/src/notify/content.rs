@@ -47,6 +47,15 @@ pub fn of_alert(
     }
 }
 
+/// The same for a channel that stands in for another one.
+pub fn in_place_of(channel: &str, notification: &Notification) -> Notification {
+    let mut told = notification.clone();
+    let message = &notification.alert.message;
+    told.alert.message =
+        format!("{message} (told here in place of the channel {channel:?}, whose plugin is down)");
+    told
+}
+
 /// What a channel is told to see whether it works.
 pub fn of_test(organization: &str, id: &str, now: Timestamp) -> Notification {
     Notification {

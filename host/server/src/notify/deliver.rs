@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use futures_util::stream;
 use shoal_model::id::AlertId;
 use shoal_model::{InstallationId, TenantId, Timestamp};
-use shoal_runtime::{CallContext, Installed, Notification};
+use shoal_runtime::{CallContext, Notification};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -25,7 +25,8 @@ use crate::db::notifications::{Claimed, Told};
 use crate::db::{Db, DbError, TenantDb};
 use crate::jobs::TenantCount;
 use crate::observe::Observe;
-use crate::random::{self, RandomId as _};
+use crate::plugins::NoAnswer;
+use crate::random::{RandomId as _, chance};
 
 /// Calls of channels at a time.
 const CALLS_AT_ONCE: usize = 16;
@@ -35,8 +36,10 @@ const WORKERS_PER_TENANT: u64 = 4;
 const CALL_MAX: Duration = Duration::from_secs(15);
 /// When a call is given up that did not end by itself.
 const CALL_STUCK: Duration = Duration::from_secs(20);
-/// How long a claim holds: a call and what is written around it, with room to spare.
+/// How long a claim holds: a call, one of a channel that stands in, and what is written around them, with room to spare.
 const LEASE: Duration = Duration::from_secs(60);
+/// Other channels that are asked to stand in for one whose plugin is down.
+const STAND_INS_MAX: usize = 2;
 /// When a run claims no more.
 const RUN_MAX: Duration = Duration::from_secs(45);
 
@@ -198,13 +201,59 @@ impl<'a> Delivery<'a> {
         let call = self
             .channels
             .tell(db, &claimed.installation_id, &context, &notification);
-        match timeout(CALL_STUCK, call).await {
-            Ok(met) => met,
-            Err(_) => Ok(Met::Unable {
+        let met = match timeout(CALL_STUCK, call).await {
+            Ok(met) => met?,
+            Err(_) => Met::Unable {
                 reason: format!("the call did not end within {} s", CALL_STUCK.as_secs()),
                 revision: 0,
-            }),
+            },
+        };
+        if met.down(claimed.attempts).is_none() {
+            return Ok(met);
         }
+        let elsewhere = self.tell_elsewhere(db, claimed, &context, &notification);
+        match timeout(CALL_STUCK, elsewhere).await {
+            Ok(stood_in) => Ok(stood_in?.unwrap_or(met)),
+            Err(_) => Ok(met),
+        }
+    }
+
+    /// Tells a notification through another channel, when its own is down. `None` when no other has it.
+    async fn tell_elsewhere(
+        &self,
+        db: &TenantDb,
+        claimed: &Claimed,
+        context: &CallContext,
+        notification: &Notification,
+    ) -> Result<Option<Met>, DbError> {
+        let own = db.installation(&claimed.installation_id).await?;
+        let own = own.map_or_else(|| claimed.installation_id.clone(), |row| row.name);
+        let notification = content::in_place_of(&own, notification);
+        let stand_ins = db
+            .stand_ins(&claimed.installation_id, &claimed.alert_id)
+            .await?;
+        for stand_in in stand_ins.iter().take(STAND_INS_MAX) {
+            let met = self
+                .channels
+                .tell(db, stand_in, context, &notification)
+                .await?;
+            if let Met::Called {
+                outcome: Ok(receipt),
+                ..
+            } = met
+            {
+                let row = db.installation(stand_in).await?;
+                let channel = row.map_or_else(|| stand_in.clone(), |row| row.name);
+                let tenant = db.id().to_string();
+                self.observe.add(
+                    "shoal_notifications_stood_in_total",
+                    &[("tenant", &tenant), ("channel", &claimed.installation_id)],
+                    1.0,
+                );
+                return Ok(Some(Met::StoodIn { channel, receipt }));
+            }
+        }
+        Ok(None)
     }
 
     fn note(&self, tenant: TenantId, claimed: &Claimed, told: &Told) {
@@ -253,11 +302,6 @@ fn context(now: Timestamp, attempt: i64, idempotency_key: String) -> CallContext
     }
 }
 
-/// From 0 to 1.
-fn chance() -> f64 {
-    f64::from(u32::from_ne_bytes(random::bytes())) / f64::from(u32::MAX)
-}
-
 /// The tenants' channel plugins.
 struct Plugins<'a> {
     app: &'a App,
@@ -292,27 +336,29 @@ async fn call(
     let id: InstallationId = row.id()?;
     let snapshot = app.plugins.snapshot();
     let running = snapshot.installation(row.tenant(), &id);
-    let state = running.map(|running| running.state.as_ref());
-    let installed: &Installed = match state {
-        Some(Ok(installed)) => installed,
-        Some(Err(reason)) => {
-            return Ok(Met::Unable {
-                reason: reason.clone(),
-                revision: row.revision,
-            });
-        }
-        None => {
-            return Ok(Met::Unable {
-                reason: "the channel was enabled a moment ago".to_owned(),
-                revision: row.revision,
-            });
-        }
+    let revision = row.revision;
+    let Some(running) = running else {
+        return Ok(Met::Unable {
+            reason: "the channel was enabled a moment ago".to_owned(),
+            revision,
+        });
     };
-    let call = installed.notify(context, notification).await;
-    app.observe.plugin_call(installed, row.tenant(), &call);
-    Ok(Met::Called {
-        outcome: call.outcome,
-        revision: row.revision,
+    let call = app.calls.notify(running, context, notification).await;
+    Ok(match call.outcome {
+        Ok(receipt) => Met::Called {
+            outcome: Ok(receipt),
+            revision,
+        },
+        Err(NoAnswer::Failed(error)) => Met::Called {
+            outcome: Err(error),
+            revision,
+        },
+        Err(NoAnswer::CannotRun(reason)) => Met::Unable { reason, revision },
+        Err(NoAnswer::Refused(refused)) => Met::Resting {
+            reason: refused.to_string(),
+            after: refused.retry_after(app.clock.now()),
+            revision,
+        },
     })
 }
 
@@ -365,6 +411,12 @@ pub async fn test(app: &App, row: &InstallationRow) -> Result<Answer, DbError> {
             code: "not-runnable",
             message: reason,
         },
+        Met::Resting { reason, .. } => Answer::Failed {
+            code: "resting",
+            message: reason,
+        },
+        // A test is told through the channel itself or not at all.
+        Met::StoodIn { receipt, .. } => Answer::Delivered(receipt.summary),
         Met::Disabled => Answer::Disabled,
         Met::Gone => Answer::Failed {
             code: "gone",

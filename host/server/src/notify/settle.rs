@@ -11,6 +11,9 @@ use crate::db::notifications::{Claimed, Told};
 pub const ATTEMPTS_MAX: i64 = 100;
 /// How long one thing is tried to be told.
 pub const AGE_MAX: Duration = Duration::from_hours(24);
+/// Attempts of a channel whose plugin fails before another channel stands in: what passes by itself is told where it
+/// should be.
+pub(super) const ATTEMPTS_ALONE: i64 = 3;
 /// The first pause; each further one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_secs(5);
 /// The longest pause that we choose ourselves.
@@ -37,10 +40,43 @@ pub(super) enum Met {
         /// The installation's revision.
         revision: i64,
     },
+    /// The plugin is not called now: it failed too often.
+    Resting {
+        /// Why.
+        reason: String,
+        /// When it may be called again, from now.
+        after: Duration,
+        /// The installation's revision.
+        revision: i64,
+    },
+    /// The plugin is down, and another channel has it.
+    StoodIn {
+        /// The other channel's name.
+        channel: String,
+        /// What its receiver said.
+        receipt: Receipt,
+    },
     /// The installation is disabled.
     Disabled,
     /// There is no such installation.
     Gone,
+}
+
+impl Met {
+    /// Why the channel's plugin is down, so that another channel should tell it: at once when it is not called at all,
+    /// else after some attempts.
+    pub(super) fn down(&self, attempts: i64) -> Option<String> {
+        match self {
+            Met::Resting { reason, .. } => Some(reason.clone()),
+            _ if attempts < ATTEMPTS_ALONE => None,
+            Met::Unable { reason, .. } => Some(reason.clone()),
+            Met::Called {
+                outcome: Err(error),
+                ..
+            } if error.is_plugin_fault() => Some(error.to_string()),
+            Met::Called { .. } | Met::StoodIn { .. } | Met::Disabled | Met::Gone => None,
+        }
+    }
 }
 
 /// What becomes of a notification. `is_over`: its alert is closed. `random` is from 0 to 1.
@@ -78,6 +114,15 @@ pub(super) fn settle(
             }
         },
         Met::Unable { reason, revision } => again(reason, None, revision),
+        Met::Resting {
+            reason,
+            after,
+            revision,
+        } => again(reason, Some(after), revision),
+        Met::StoodIn { channel, receipt } => Told::Delivered(format!(
+            "told through {channel:?} in place of this channel: {}",
+            receipt.summary
+        )),
         Met::Gone => Told::Failed {
             error: "the channel was deleted".to_owned(),
             installation_revision: None,

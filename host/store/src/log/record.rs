@@ -192,6 +192,9 @@ fn meter_number(meter: Meter) -> u8 {
         Meter::MetricMicro => 3,
         Meter::MetricService => 4,
         Meter::CheckExternal => 5,
+        Meter::PluginCalls => 6,
+        Meter::PluginCpuMs => 7,
+        Meter::PluginBytesOut => 8,
     }
 }
 

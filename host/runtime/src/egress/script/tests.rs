@@ -9,7 +9,10 @@ use super::*;
 fn script(exchanges: serde_json::Value, faults: &str) -> Arc<Script> {
     let exchanges: Vec<HttpExchange> = serde_json::from_value(exchanges).expect("exchanges");
     let checked = exchanges.into_iter().map(HttpExchange::checked);
-    let exchanges = checked.collect::<Result<_, _>>().expect("right exchanges");
+    let exchanges = Exchanges {
+        http: checked.collect::<Result<_, _>>().expect("right exchanges"),
+        net: Vec::new(),
+    };
     let faults = match faults {
         "" => Faults::default(),
         faults => faults.parse().expect("faults"),

@@ -15,6 +15,7 @@ use crate::db::testing::{each_database, sqlite};
 use crate::monitoring::judge::{self, Seen};
 use crate::monitoring::testing::{add, definition, installation, put, tenant};
 
+mod fallback;
 mod histories;
 
 /// How a channel answers one call.
