@@ -125,10 +125,10 @@ impl Gate {
         let name = name.inspect_err(|error| self.note(error))?;
         self.contacts.contacted(format_args!("dns {target}"));
         if let Some(script) = &self.network.script {
-            let (name, of) = (target.host.to_string(), of_wit(record_type).to_string());
-            let playing = script.net(format!("dns {name} {of}"), &target);
+            let (host, of) = (target.host.to_string(), of_wit(record_type).to_string());
+            let playing = script.net(format!("dns {host} {of}"), &target);
             if let Some(answer) = within(timeout_ms, &target, playing).await? {
-                return Ok(answer.dns(&name, &of));
+                return Ok(answer.dns(&host, &of));
             }
         }
         let asking = self.network.dns_query(&target, name, record_type);
