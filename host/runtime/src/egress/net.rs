@@ -1,5 +1,6 @@
 //! `shoal:plugin/net`: connections and facts of the network, behind the gate.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use shoal_model::grant::NetOperation;
@@ -14,7 +15,6 @@ use crate::egress::connection::{Connection, broken};
 use crate::egress::dns::of_wit;
 use crate::egress::gate::{Gate, TooMany};
 use crate::egress::target::{Host, Target};
-use crate::meter::Metered;
 use crate::rehearsal::net::{NetAnswer, peer as played_peer};
 use crate::state::State;
 
@@ -231,8 +231,13 @@ pub(crate) fn net_error(error: ConnectError) -> NetError {
 
 impl State {
     /// Does something at the gate without counting it as the guest's time.
-    fn at_the_gate<F: Future>(&self, operation: impl FnOnce(Gate) -> F) -> Metered<F> {
-        self.meter.uncounted(operation(self.gate.clone()))
+    fn at_the_gate<F: Future, O: FnOnce(Gate) -> F>(
+        &self,
+        operation: O,
+    ) -> impl Future<Output = F::Output> + use<F, O> {
+        let meter = Arc::clone(&self.meter);
+        let doing = operation(self.gate.clone());
+        async move { meter.uncounted(doing).await }
     }
 
     async fn connect(

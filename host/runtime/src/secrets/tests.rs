@@ -16,7 +16,7 @@ use super::*;
 use crate::egress::Network;
 use crate::egress::address::{AddressPolicy, Cidr};
 use crate::egress::allow::Permits;
-use crate::egress::contacts::Contacts;
+use crate::egress::Contacts;
 use crate::egress::gate::Gate;
 use crate::log::CallLog;
 
