@@ -24,8 +24,8 @@ impl Veil {
         settings_json: &str,
         is_secret: impl Fn(&str) -> bool,
     ) -> Result<(Veil, String), String> {
-        let before: Map<String, Value> =
-            serde_json::from_str(settings_json).map_err(|e| format!("are not a JSON object: {e}"))?;
+        let before: Map<String, Value> = serde_json::from_str(settings_json)
+            .map_err(|e| format!("are not a JSON object: {e}"))?;
         let (key, nobody) = (ReferenceKey::random(), InstallationId::from_random([0; 10]));
         let mut shown = before.clone();
         let mut secrets = Vec::new();
@@ -45,17 +45,27 @@ impl Veil {
     ///
     /// # Errors
     /// What is wrong with the settings.
-    pub(crate) fn lifted(&self, settings_json: &str, manifest: &Manifest) -> Result<String, String> {
-        let mut settings: Map<String, Value> =
-            serde_json::from_str(settings_json).map_err(|e| format!("are not a JSON object: {e}"))?;
+    pub(crate) fn lifted(
+        &self,
+        settings_json: &str,
+        manifest: &Manifest,
+    ) -> Result<String, String> {
+        let mut settings: Map<String, Value> = serde_json::from_str(settings_json)
+            .map_err(|e| format!("are not a JSON object: {e}"))?;
         for (name, value) in &mut settings {
-            let secret = self.secrets.iter().find(|secret| *value == secret.reference);
+            let secret = self
+                .secrets
+                .iter()
+                .find(|secret| *value == secret.reference);
             if let Some(secret) = secret.filter(|_| manifest.settings.secrets().contains(name)) {
                 *value = secret.value.as_str().into();
             }
         }
         let text = Value::Object(settings.clone()).to_string();
-        let exposed = self.secrets.iter().find(|secret| text.contains(&secret.token));
+        let exposed = self
+            .secrets
+            .iter()
+            .find(|secret| text.contains(&secret.token));
         if let Some(secret) = exposed {
             return Err(format!(
                 "hold the secret {} where it could be read: it may only become a setting with writeOnly = true",

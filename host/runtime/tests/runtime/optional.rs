@@ -77,7 +77,10 @@ async fn what_a_plugin_makes_of_settings_satisfies_its_schema() {
         ..Guest::check(&code)
     };
     let plugin = load(&runtime(), &guest).await.unwrap();
-    let error = plugin.migrate_settings("0.1.0", "{}", |_| false).await.outcome;
+    let error = plugin
+        .migrate_settings("0.1.0", "{}", |_| false)
+        .await
+        .outcome;
     let error = error.unwrap_err().to_string();
     assert!(
         error.contains("do not satisfy its schema: ") && error.contains("key: is missing"),

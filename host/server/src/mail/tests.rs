@@ -1,4 +1,8 @@
 //! The relay against a server that says what a test wants.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the relay of the test ends with the test"
+)]
 
 use std::sync::Arc;
 
