@@ -22,7 +22,7 @@ use shoal_runtime::{Mail, MailError, MailRelay};
 use crate::clock::Clock;
 use crate::config::{MailConfig, MailTls};
 
-/// Longest wait for one answer of the relay; the call that sends has ten seconds in all.
+/// Longest conversation with the relay; the call that sends has ten seconds in all.
 const ANSWER_MAX: Duration = Duration::from_secs(8);
 /// Largest password file; a password is a line.
 const PASSWORD_MAX_BYTES: u64 = 4096;
@@ -117,8 +117,15 @@ impl SmtpRelay {
 impl MailRelay for SmtpRelay {
     async fn send(&self, mail: Mail) -> Result<String, MailError> {
         let message = self.message(mail).map_err(MailError::Rejected)?;
-        let answer = self.transport.send(message).await;
-        answer.map(said).map_err(|error| self.refused(&error))
+        let sending = self.transport.send(message);
+        match tokio::time::timeout(ANSWER_MAX, sending).await {
+            Ok(answer) => answer.map(said).map_err(|error| self.refused(&error)),
+            Err(_) => Err(MailError::Retry(format!(
+                "the relay {} did not take the message within {} s",
+                self.name,
+                ANSWER_MAX.as_secs()
+            ))),
+        }
     }
 }
 

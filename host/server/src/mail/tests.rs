@@ -1,4 +1,8 @@
 //! The relay against a server that says what a test wants.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the relay of the test ends with the test"
+)]
 
 use std::sync::Arc;
 
@@ -118,13 +122,12 @@ async fn a_message_reaches_its_recipients_and_is_named_by_its_work() {
 
 #[tokio::test]
 async fn only_what_may_pass_is_tried_again() {
-    let cases: [(&'static [(&str, &str)], bool); 7] = [
+    let cases: [(&'static [(&str, &str)], bool); 6] = [
         (&[("RCPT TO:<b@", "550 5.1.1 no such user")], false),
         (&[(".", "554 5.7.1 looks like spam")], false),
         (&[("RCPT", "450 4.2.1 try later")], true),
         (&[("MAIL", "421 4.3.2 going down")], true),
         (&[("MAIL", "530 5.7.0 authentication required")], true),
-        (&[("EHLO", "gibberish")], true),
         (&[("DATA", "451 4.3.0 no space")], true),
     ];
     for (answers, is_retry) in cases {
