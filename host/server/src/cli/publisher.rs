@@ -17,7 +17,9 @@ pub(super) enum PublisherCommand {
         /// The publisher's name.
         name: String,
         /// The public key, shoal-pub:….
-        key: String,
+        // Not `key`: that is the API key of every command.
+        #[arg(value_name = "KEY")]
+        public_key: String,
     },
     /// List the trusted keys.
     List,
@@ -30,8 +32,8 @@ pub(super) enum PublisherCommand {
 
 pub(super) async fn run(client: &Client, command: PublisherCommand, output: Output) -> Result<()> {
     match command {
-        PublisherCommand::Add { name, key } => {
-            let body = json!({ "name": name, "key": key });
+        PublisherCommand::Add { name, public_key } => {
+            let body = json!({ "name": name, "key": public_key });
             let added = client.post("/api/v1/publishers", &body).await?;
             output.show(&added, |added| {
                 format!("versions signed by {} are trusted", text(&added["name"]))
