@@ -152,8 +152,7 @@ fn steps(block: &str) -> Vec<Step> {
 async fn run(page: &str) {
     let server = Server::start_with(Database::sqlite(), &["--config", &config()]).await;
     let hears = Listener::start().await;
-    let place = tempfile::tempdir().expect("an empty folder");
-    let mut shell = Shell::start(place.path(), &server, &hears);
+    let mut shell = Shell::start(&place(page), &server, &hears);
     for block in blocks(page) {
         match block.info.split_once(' ') {
             None if block.info == "console" => {
@@ -167,6 +166,19 @@ async fn run(page: &str) {
     }
     drop(shell);
     server.stop().await;
+}
+
+/// An empty folder, the same for a page each time, so that what it builds is not built again.
+fn place(page: &str) -> PathBuf {
+    let place = built().join(page.trim_end_matches(".md"));
+    // There may be none.
+    let _ = std::fs::remove_dir_all(&place);
+    std::fs::create_dir_all(&place).expect("the build's folder can be written");
+    place
+}
+
+fn built() -> PathBuf {
+    repository().join("target/writing-plugins")
 }
 
 /// The deployment that the pages assume.
@@ -190,7 +202,6 @@ impl Shell {
         let shoal = Path::new(env!("CARGO_BIN_EXE_shoal"));
         let path = std::env::var("PATH").expect("there is a path");
         let bin = shoal.parent().expect("it lies in a folder").display();
-        let built = repository().join("target/writing-plugins");
         let mut command = Command::new("bash");
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
@@ -204,16 +215,18 @@ impl Shell {
             .env("PATH", format!("{bin}:{path}"))
             .env("SHOAL_SERVER", server.address("http").expect("it listens"))
             .env("SHOAL_DATA", server.data())
-            // Pages speak of these; libraries are compiled once for all pages.
+            // Pages speak of these.
             .env(
                 "SHOAL_OTLP",
                 server.address("otlp_http").expect("it listens"),
             )
             .env("SHOAL_SOURCE", repository())
             .env("HOOK", hears.url(""))
-            .env("CARGO_TARGET_DIR", built)
+            // Libraries are compiled once for all pages.
+            .env("CARGO_BUILD_BUILD_DIR", built().join("build"))
             .env("CARGO_NET_OFFLINE", "true")
-            .env("CARGO_TERM_COLOR", "never")
+            .env("CARGO_TERM_QUIET", "true")
+            .env("LC_ALL", "C")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
