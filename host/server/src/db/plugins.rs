@@ -118,6 +118,7 @@ impl System {
         if added == 1 {
             sql!(tx, c => sqlx::query("INSERT INTO plugin_component (digest, bytes) VALUES ($1, $2)")
                 .bind(&version.digest).bind(component).execute(c).await?.rows_affected());
+            change_catalogue(&mut tx).await?;
             record(&mut tx, audit, Timestamp(version.added_at_ms)).await?;
         }
         tx.commit().await?;
