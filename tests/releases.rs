@@ -158,7 +158,7 @@ async fn change_under_load(server: &Server, calls: usize, changes: usize) {
     }
     for answer in their_sender.await.expect("the sender does not panic") {
         assert!(
-            answer.starts_with("404 "),
+            answer.starts_with('4'),
             "a disabled installation answered {answer}"
         );
     }

@@ -150,9 +150,7 @@ impl Inner {
         let seam = self.tail.len().saturating_sub(PANIC_MARK.len() - 1);
         let mut new = self.tail.split_off(seam);
         new.extend_from_slice(bytes);
-        let panics_at = new
-            .windows(PANIC_MARK.len())
-            .rposition(|window| window == PANIC_MARK.as_bytes());
+        let panics_at = memchr::memmem::rfind(&new, PANIC_MARK.as_bytes());
         if let Some(at) = panics_at {
             new.drain(..at);
             self.tail = new;

@@ -17,6 +17,8 @@ use crate::call::cut;
 
 /// Most debug information of one component that is kept, in bytes: a debug build of a small plugin has some 3 MB.
 const DEBUG_MAX_BYTES: usize = 16 << 20;
+/// Largest table of lines that is read, in bytes: each byte may become a row of 24.
+const LINES_TABLE_MAX_BYTES: usize = 2 << 20;
 /// Crashes that are looked up in each minute; the others have names of functions only.
 const LOOK_UPS_A_MINUTE: u32 = 10;
 /// Crashes that are remembered: a plugin has few ways to crash.
@@ -70,6 +72,11 @@ impl Symbols {
                     open.last_mut()?.code = range.start as u64..range.end as u64;
                 }
                 Payload::CustomSection(section) if section.name().starts_with(".debug_") => {
+                    let is_unfolding = section.name() == ".debug_line"
+                        && section.data().len() > LINES_TABLE_MAX_BYTES;
+                    if is_unfolding {
+                        return None;
+                    }
                     bytes += section.data().len();
                     let sections = &mut open.last_mut()?.sections;
                     sections.insert(section.name().to_owned(), section.data().to_owned());
