@@ -8,13 +8,20 @@
     reason = "these tests stand outside the process: they read its environment, clock and tasks for themselves"
 )]
 
+mod author;
 mod bad_input;
 mod cli;
+mod compile;
+mod crash;
+mod docs;
 mod hostile;
 mod hot_change;
 mod isolation;
 mod openapi;
 mod otlp;
 mod plugin_health;
+mod refused_uploads;
+mod releases;
 mod road;
+mod services;
 mod support;

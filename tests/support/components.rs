@@ -31,7 +31,7 @@ pub(crate) fn component(package: &str) -> Vec<u8> {
 }
 
 /// The top folder of the repository; this package lies two folders below.
-fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = package.ancestors().nth(2);
     root.expect("the package lies in host/server").to_owned()
@@ -40,27 +40,27 @@ fn repository() -> PathBuf {
 impl Server {
     /// Adds a component without approving it; returns the version as the API shows it.
     pub(crate) async fn add(&self, package: &str) -> Value {
+        self.add_bytes(component(package)).await
+    }
+
+    async fn add_bytes(&self, component: Vec<u8>) -> Value {
+        let path = "/api/v1/plugins";
         let answer = self
             .operator()
-            .send_bytes(
-                Method::POST,
-                "/api/v1/plugins",
-                "application/wasm",
-                component(package),
-            )
+            .send_bytes(Method::POST, path, "application/wasm", component)
             .await;
-        assert!(
-            matches!(answer.status, 200 | 201),
-            "{package}: {} {}",
-            answer.status,
-            answer.text
-        );
+        assert!(matches!(answer.status, 200 | 201), "{answer:?}");
         answer.json()
     }
 
     /// Adds a component and approves all that it asks for; returns the version as the API shows it.
     pub(crate) async fn approve(&self, package: &str) -> Value {
-        let version = self.add(package).await;
+        self.approve_bytes(component(package)).await
+    }
+
+    /// The same with a component's bytes.
+    pub(crate) async fn approve_bytes(&self, component: Vec<u8>) -> Value {
+        let version = self.add_bytes(component).await;
         let path = format!(
             "/api/v1/plugins/{}/versions/{}/approve",
             text(&version["plugin"]),

@@ -72,6 +72,11 @@ impl Server {
         data(self.folder.path())
     }
 
+    /// What it wrote to standard error, in every start.
+    pub(crate) fn log_file(&self) -> PathBuf {
+        log(self.folder.path())
+    }
+
     /// With the operator's key.
     pub(crate) fn operator(&self) -> &Client {
         &self.operator

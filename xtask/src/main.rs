@@ -1,4 +1,4 @@
-//! Everything a developer runs: `cargo xtask test`, `demo`, `bench`, `ci`, `new-plugin`, `plugins`, `postgres`.
+//! Everything a developer runs: `cargo xtask test`, `demo`, `bench`, `hostile`, `ci`, `plugins`, `docs`, `postgres`.
 //!
 //! One module a command, in the order in which they build on each other: [`report`] prints, [`command`]
 //! runs other programs, [`toolchain`], [`plugins`], [`postgres`] and [`python`] prepare, and the rest is what
@@ -13,8 +13,10 @@ mod bench;
 mod ci;
 mod command;
 mod demo;
+mod docs;
+mod hostile;
 mod interrupt;
-mod new_plugin;
+mod other_languages;
 mod plugins;
 mod postgres;
 mod python;
@@ -41,8 +43,10 @@ Commands:
                                  plugins, doc, separated by commas. ARGS go to the test runner.
   ci                             Formatting, lints, all tests, licences and advisories.
   bench NAME                     Measure; NAME: ingest or plugin-call. Figures are the last lines, as JSON.
-  new-plugin NAME [--from DIR]   Copy a first-party plugin to begin one of your own.
-  plugins                        Build the plugins and the tests' guests.
+  hostile [DIR] [--release]      Run every hostile case, or every .wasm and .wat of a folder, each in a process of its
+                                 own; fails when one crashes, hangs or keeps memory.
+  plugins [--all]                Build the plugins and the tests' guests; --all: those in Python and JavaScript as well.
+  docs                           Write the pages that follow from the code: the contract, the limits.
   postgres                       Start a private PostgreSQL, print its address, stop it on Ctrl-C.
 ";
 
@@ -68,8 +72,12 @@ fn run(arguments: &[String]) -> Result<()> {
         "test" => test::run(&test::Options::parse(rest)?),
         "ci" => no_more(rest).and_then(|()| ci::run()),
         "bench" => bench::run(rest),
-        "new-plugin" => new_plugin::run(rest),
-        "plugins" => no_more(rest).and_then(|()| plugins::build()),
+        "hostile" => hostile::run(rest),
+        "plugins" => match rest {
+            [all] if all == "--all" => plugins::build().and_then(|()| other_languages::build()),
+            rest => no_more(rest).and_then(|()| plugins::build()),
+        },
+        "docs" => no_more(rest).and_then(|()| docs::write()),
         "postgres" => no_more(rest).and_then(|()| postgres::serve()),
         "help" | "--help" | "-h" => {
             report::line(USAGE);

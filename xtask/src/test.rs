@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::command::{cargo, exists, root, run as run_command};
 use crate::report::{self, Summary};
-use crate::{plugins, postgres, python, toolchain};
+use crate::{other_languages, plugins, postgres, python, toolchain};
 
 /// Parts of the tests that can be asked for by name.
 const PARTS: [&str; 9] = [
@@ -97,6 +97,9 @@ pub(crate) fn steps(options: &Options, summary: &mut Summary) {
             )
         });
     }
+    if options.wants("plugins") {
+        summary.step("plugin tests (Python, JavaScript)", other_languages::test);
+    }
     if options.wants("doc") {
         summary.step("doc tests", || {
             run_command(cargo().args(["test", "--quiet", "--workspace", "--doc"]))
@@ -118,6 +121,8 @@ fn prepare(options: &Options, summary: &mut Summary) -> Option<Prepared> {
         summary.step("plugins and guests", plugins::build)?;
     }
     if options.wants("road") {
+        // Where it fails, one test of the road fails with it, and the others run.
+        summary.step("plugins in Python and JavaScript", other_languages::build);
         let python = summary.step("Python with the OTLP exporters", python::prepare)?;
         environment.push((python::VARIABLE, python.display().to_string()));
     }
@@ -145,7 +150,14 @@ fn host_tests(options: &Options, prepared: &Prepared) -> Command {
         command.env("NEXTEST_TEST_THREADS", at_once.to_string());
     } else {
         report::line("    (cargo-nextest is not installed; cargo test takes longer)");
-        command.args(["test", "--no-fail-fast", "--lib", "--bins", "--tests"]);
+        command.args([
+            "test",
+            "--no-fail-fast",
+            "--lib",
+            "--bins",
+            "--tests",
+            "--examples",
+        ]);
     }
     command.args(packages(options));
     if !options.passed_on.is_empty() {

@@ -177,6 +177,7 @@ fn what_one_part_keeps_to_itself_no_other_part_mentions() {
                 "host/server/src/jobs",
                 "host/server/src/monitoring",
                 "host/server/src/notify",
+                "host/server/src/plugins",
                 "host/server/src/http/tests.rs",
                 "host/server/src/http/statements/tests.rs",
             ],

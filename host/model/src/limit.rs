@@ -237,7 +237,13 @@ mod tests {
     #[test]
     fn a_large_input_gets_up_to_ten_times_the_time_and_the_instructions() {
         let rule = CallLimits::for_kind(Kind::BillingRule);
-        for (rows, times) in [(0, 1), (10_000, 1), (10_001, 2), (95_000, 10), (u64::MAX, 10)] {
+        for (rows, times) in [
+            (0, 1),
+            (10_000, 1),
+            (10_001, 2),
+            (95_000, 10),
+            (u64::MAX, 10),
+        ] {
             let scaled = rule.scaled_by_rows(rows);
             assert_eq!(scaled.cpu, rule.cpu * times, "{rows} rows");
             assert_eq!(scaled.fuel, rule.fuel.map(|fuel| fuel * u64::from(times)));

@@ -126,7 +126,11 @@ impl Admission {
         let queues = self.queues.lock();
         let of_tenant = queues.tenants.get(&share.tenant);
         let running = of_tenant.map_or(0, |tenant| tenant.running);
-        let running = if running > 0 { running } else { self.total - queues.free };
+        let running = if running > 0 {
+            running
+        } else {
+            self.total - queues.free
+        };
         NoSlot { running, waited }
     }
 
@@ -377,9 +381,8 @@ impl<W> Queues<W> {
             })
             .min_by(|(_, a), (_, b)| {
                 // Compares a.running / a.weight with b.running / b.weight.
-                let load = |of: &Tenant<W>, other: &Tenant<W>| {
-                    of.running as u64 * u64::from(other.weight)
-                };
+                let load =
+                    |of: &Tenant<W>, other: &Tenant<W>| of.running as u64 * u64::from(other.weight);
                 load(a, b).cmp(&load(b, a)).then(a.served.cmp(&b.served))
             })?;
         let at = tenant.installations.iter().position(may_start)?;

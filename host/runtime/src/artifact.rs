@@ -70,11 +70,17 @@ impl Artifacts {
     /// Opens the folder, and finds who was being started when the process before ended.
     pub(crate) fn open(options: &ArtifactOptions) -> std::io::Result<Artifacts> {
         let folder = options.folder.clone();
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)?;
         let mut suspects = BTreeSet::new();
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
-            let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default();
+            let end = path
+                .extension()
+                .and_then(|end| end.to_str())
+                .unwrap_or_default();
             match (end, digest_of(&path)) {
                 (STARTING, Some(digest)) => {
                     fs::rename(&path, folder.join(format!("{}.{SUSPECT}", hex(&digest.0))))?;
@@ -120,7 +126,9 @@ impl Artifacts {
     /// Names a component as being started.
     pub(crate) fn mark(&self, digest: &Digest) -> std::io::Result<Mark> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.folder.join(format!("{}-{n}.{STARTING}", hex(&digest.0)));
+        let path = self
+            .folder
+            .join(format!("{}-{n}.{STARTING}", hex(&digest.0)));
         // Not synced: it is to outlive this process, not the machine.
         File::create(&path).map(|_| Mark(path))
     }
@@ -259,7 +267,9 @@ mod tests {
     fn what_was_kept_is_loaded_by_the_next_process_unless_it_was_changed() {
         let world = World::new();
         let digest = Digest([1; 32]);
-        let kept = world.open(1 << 30, 1).keep(&world.engine, &digest, &world.code);
+        let kept = world
+            .open(1 << 30, 1)
+            .keep(&world.engine, &digest, &world.code);
         assert!(kept.is_ok());
         let next = world.open(1 << 30, 1);
         assert!(next.load(&world.engine, &digest).is_some());
@@ -282,13 +292,20 @@ mod tests {
         let artifacts = world.open(size * 2, 1);
         for (n, age) in [(1, 30), (2, 20)] {
             let digest = Digest([n; 32]);
-            artifacts.keep(&world.engine, &digest, &world.code).expect("kept");
+            artifacts
+                .keep(&world.engine, &digest, &world.code)
+                .expect("kept");
             let file = File::open(artifacts.path(&origin(&world.engine, &digest)));
             let then = SystemTime::now() - std::time::Duration::from_secs(age);
             file.expect("kept").set_modified(then).expect("older");
         }
-        assert!(artifacts.load(&world.engine, &Digest([1; 32])).is_some(), "used now");
-        artifacts.keep(&world.engine, &Digest([3; 32]), &world.code).expect("kept");
+        assert!(
+            artifacts.load(&world.engine, &Digest([1; 32])).is_some(),
+            "used now"
+        );
+        artifacts
+            .keep(&world.engine, &Digest([3; 32]), &world.code)
+            .expect("kept");
         let is_there = |n| artifacts.load(&world.engine, &Digest([n; 32])).is_some();
         assert_eq!([1, 2, 3].map(is_there), [true, false, true]);
     }

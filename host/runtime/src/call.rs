@@ -65,12 +65,14 @@ pub struct CallReport {
     pub log: Vec<LogLine>,
     /// Bytes of log that did not fit any more.
     pub log_dropped_bytes: u64,
-    /// `host:port` of every destination that the plugin was connected to, in order.
-    pub contacted: Vec<String>,
-    /// Requests that the plugin sent, refused ones included.
+    /// Requests, connections and queries that it asked the host for.
     pub requests: u32,
-    /// Bytes that the plugin sent to the network: bodies, and heads as the plugin wrote them.
+    /// Bytes that it sent to the network; of HTTP requests the body, and the head as it is estimated.
     pub bytes_out: u64,
+    /// Every destination that the plugin was connected to, in order: `host:port`, `dns name` or `icmp host`.
+    pub contacted: Vec<String>,
+    /// Every destination that it was not connected to because of its grant or of the policy, in order, with the reason.
+    pub refused: Vec<String>,
     /// Times that the plugin turned to the host, growth of its memory included.
     pub host_calls: u64,
     /// Whether the instance had served calls before.
@@ -255,6 +257,7 @@ impl CallError {
                 LimitKind::Fuel => "limit-fuel",
                 LimitKind::Handles => "limit-handles",
                 LimitKind::HostCalls => "limit-host-calls",
+                LimitKind::Random => "limit-random",
             },
             CallError::Panicked { .. } => "panicked",
             CallError::Trapped { .. } => "trapped",
@@ -284,6 +287,8 @@ pub enum LimitKind {
     Handles,
     /// Times that it turned to the host.
     HostCalls,
+    /// Random bytes asked for at once.
+    Random,
 }
 
 /// A plugin used more than it may.
@@ -307,6 +312,7 @@ impl fmt::Display for LimitExceeded {
             LimitKind::Fuel => ("executed", " instructions"),
             LimitKind::Handles => ("held", " resources"),
             LimitKind::HostCalls => ("turned to the host", " times"),
+            LimitKind::Random => ("asked for", " random bytes at once"),
         };
         write!(f, "the plugin {what} ")?;
         match self.used {

@@ -102,7 +102,10 @@ pub(crate) async fn in_child(
     component: &[u8],
 ) -> Result<Vec<u8>, NotCompiled> {
     let broken = |what: &str, error: std::io::Error| {
-        NotCompiled::Broken(format!("{what} the compiler {}: {error}", program.display()))
+        NotCompiled::Broken(format!(
+            "{what} the compiler {}: {error}",
+            program.display()
+        ))
     };
     let mut child = Command::new(program)
         .args(arguments)
@@ -171,7 +174,9 @@ fn judge(status: ExitStatus, said: &str, limits: CompileLimits) -> Result<(), No
         (Some(1), _) => Err(NotCompiled::Invalid(cut(said.to_owned(), REASON_MAX_BYTES))),
         _ => {
             let said = cut(said.to_owned(), REASON_MAX_BYTES);
-            Err(NotCompiled::Broken(format!("the compiler ended with {status}: {said}")))
+            Err(NotCompiled::Broken(format!(
+                "the compiler ended with {status}: {said}"
+            )))
         }
     }
 }
@@ -248,13 +253,23 @@ mod tests {
     /// What becomes of a compiler that is a shell script.
     async fn with(script: &str) -> Result<Vec<u8>, NotCompiled> {
         let arguments = ["-c".into(), script.into(), "compiler".into()];
-        in_child(&"/bin/sh".into(), &arguments, Sort::General, LIMITS, &[0; 1 << 20]).await
+        in_child(
+            &"/bin/sh".into(),
+            &arguments,
+            Sort::General,
+            LIMITS,
+            &[0; 1 << 20],
+        )
+        .await
     }
 
     #[tokio::test]
     async fn the_child_gets_the_component_and_gives_the_code() {
         let code = with("test $1 = general && test $2 = 1 && wc -c").await;
-        assert_eq!(String::from_utf8_lossy(&code.expect("code")).trim(), "1048576");
+        assert_eq!(
+            String::from_utf8_lossy(&code.expect("code")).trim(),
+            "1048576"
+        );
     }
 
     #[tokio::test]
@@ -266,8 +281,13 @@ mod tests {
 
     #[tokio::test]
     async fn each_end_of_a_child_is_told_apart() {
-        let too_long = NotCompiled::TooMuch("compiling took more than 1 s of processor time".into());
-        assert_eq!(with("exec sleep 3600").await, Err(too_long.clone()), "by the clock");
+        let too_long =
+            NotCompiled::TooMuch("compiling took more than 1 s of processor time".into());
+        assert_eq!(
+            with("exec sleep 3600").await,
+            Err(too_long.clone()),
+            "by the clock"
+        );
         assert_eq!(with("kill -XCPU $$").await, Err(too_long));
         let too_big = NotCompiled::TooMuch("compiling took more than 256 MiB of memory".into());
         let abort = with("echo memory allocation of 8 bytes failed >&2; kill -ABRT $$").await;
@@ -276,6 +296,9 @@ mod tests {
         assert_eq!(invalid, Err(NotCompiled::Invalid("it is odd".into())));
         assert!(matches!(with("exit 7").await, Err(NotCompiled::Broken(_))));
         let missing = in_child(&"/nowhere".into(), &[], Sort::General, LIMITS, &[]).await;
-        assert!(matches!(missing, Err(NotCompiled::Broken(_))), "{missing:?}");
+        assert!(
+            matches!(missing, Err(NotCompiled::Broken(_))),
+            "{missing:?}"
+        );
     }
 }

@@ -1,30 +1,40 @@
 //! The way out: which destinations a plugin may reach, and how it is connected to them.
 //!
-//! Every connection passes the same gate, in this order: the grant ([`allow`]) by name and port, one resolution of
-//! the name, the address policy ([`address`]) on what it resolved to, and a connection to an address that was
-//! checked. Nothing is resolved twice, so an answer that changes in between changes nothing. What
-//! is refused is remarked in the call's log.
+//! Everything passes the same [`gate`], in this order: the grant ([`allow`]) by method or operation, name and port, one
+//! resolution of the name, the address policy ([`address`]) on what it resolved to, and a connection to an address that
+//! was checked. Nothing is resolved twice, so an answer that changes in between changes nothing. What is refused is
+//! remarked in the call's log and in its report. All of it begins at [`Network`]: `connect`, `dns_query`, `icmp_echo`.
 
 pub(crate) mod address;
 pub(crate) mod allow;
-pub(crate) mod certificate;
+mod certificate;
 pub(crate) mod connect;
+pub(crate) mod connection;
+mod contacts;
+mod dns;
+pub(crate) mod gate;
 pub(crate) mod http;
+mod icmp;
+pub(crate) mod net;
+pub(crate) mod script;
 pub(crate) mod target;
 pub(crate) mod tls;
 
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use self::address::AddressPolicy;
 use self::connect::{Resolve, SystemResolver};
+pub(crate) use self::contacts::Contacts;
+use self::dns::Resolvers;
+use self::script::Script;
 
 /// Longest time to find a name's addresses.
 const RESOLVE_MAX: Duration = Duration::from_secs(3);
@@ -34,11 +44,15 @@ const CONNECT_MAX: Duration = Duration::from_secs(3);
 const HANDSHAKE_MAX: Duration = Duration::from_secs(3);
 
 /// What all plugins of a deployment share on their way out.
+#[derive(Clone)]
 pub(crate) struct Network {
     policy: AddressPolicy,
     resolver: Arc<dyn Resolve>,
+    resolvers: Resolvers,
     tls: Arc<ClientConfig>,
     roots: Arc<rustls::RootCertStore>,
+    /// Plays the peers, in a rehearsal.
+    script: Option<Arc<Script>>,
 }
 
 /// The extra root certificates cannot be read.
@@ -80,73 +94,29 @@ impl Network {
         Ok(Network {
             policy,
             resolver,
+            resolvers: Resolvers::new(&[]),
             tls: tls::trusting(Arc::clone(&roots)),
             roots,
+            script: None,
         })
     }
-}
 
-/// Destinations that one call was connected to, and how many it asked for.
-#[derive(Clone, Default)]
-pub(crate) struct Contacts(Arc<Mutex<ContactsInner>>);
-
-#[derive(Default)]
-struct ContactsInner {
-    asked: u32,
-    open: u32,
-    bytes_out: u64,
-    contacted: Vec<String>,
-}
-
-/// One open connection, as long as it lives.
-pub(crate) struct Connection(Contacts);
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.0.lock().open -= 1;
-    }
-}
-
-impl Contacts {
-    /// Counts a request; false when there have been `max` already.
-    pub(crate) fn may_ask(&self, max: u32) -> bool {
-        let mut inner = self.0.lock();
-        if inner.asked >= max {
-            return false;
+    /// The same with peers that are played.
+    pub(crate) fn played_by(&self, script: Arc<Script>) -> Network {
+        Network {
+            script: Some(script),
+            ..self.clone()
         }
-        inner.asked += 1;
-        true
     }
 
-    /// Counts an open connection; `None` when there are `max` already.
-    pub(crate) fn open(&self, max: u32) -> Option<Connection> {
-        let mut inner = self.0.lock();
-        if inner.open >= max {
-            return None;
+    /// The same, with queries for records put to these resolvers instead of the system's, unless there are none.
+    pub(crate) fn asking(self, resolvers: &[SocketAddr]) -> Network {
+        match resolvers {
+            [] => self,
+            resolvers => Network {
+                resolvers: Resolvers::new(resolvers),
+                ..self
+            },
         }
-        inner.open += 1;
-        Some(Connection(self.clone()))
-    }
-
-    /// Counts bytes that went out.
-    pub(crate) fn sent(&self, bytes: u64) {
-        self.0.lock().bytes_out += bytes;
-    }
-
-    /// How often it asked, and how many bytes went out.
-    pub(crate) fn counts(&self) -> (u32, u64) {
-        let inner = self.0.lock();
-        (inner.asked, inner.bytes_out)
-    }
-
-    pub(crate) fn contacted(&self, target: &target::Target) {
-        self.0.lock().contacted.push(target.to_string());
-    }
-
-    /// Takes the list and begins anew.
-    pub(crate) fn take(&self) -> Vec<String> {
-        let mut inner = self.0.lock();
-        (inner.asked, inner.bytes_out) = (0, 0);
-        std::mem::take(&mut inner.contacted)
     }
 }

@@ -40,7 +40,11 @@ pub(crate) fn classify(error: &wasmtime::Error, store: &Store<State>, cpu: Durat
         &mut broken.error
     {
         broken.frames = frames(error);
-        *backtrace = broken.frames.iter().map(|frame| frame.name.clone()).collect();
+        *backtrace = broken
+            .frames
+            .iter()
+            .map(|frame| frame.name.clone())
+            .collect();
     }
     broken
 }
@@ -68,9 +72,13 @@ fn outcome(error: &wasmtime::Error, store: &Store<State>, cpu: Duration) -> Call
     if trap == Some(&Trap::OutOfFuel) {
         return limit(LimitKind::Fuel, None, limits.fuel.unwrap_or(u64::MAX));
     }
-    // The types of these two are private to the engine; their texts are pinned by tests.
+    // The types of these three are private to the engine; their texts are pinned by tests.
     if cause.contains("fuel allocated for hostcalls has been exhausted") {
         return limit(LimitKind::Output, None, limits.output_max_bytes);
+    }
+    if let Some(asked) = cause.strip_prefix("requested len ") {
+        let asked = asked.split(' ').next().and_then(|asked| asked.parse().ok());
+        return limit(LimitKind::Random, asked, limits.random_max_bytes);
     }
     let is_full = matches!(
         error.downcast_ref::<ResourceTableError>(),

@@ -8,13 +8,22 @@ use shoal_model::Digest;
 use shoal_model::grant::{CapabilityKind, Kind};
 use wasmparser::{Encoding, Parser, Payload, Validator};
 
+use crate::call::cut;
 use crate::manifest::{InvalidManifest, LimitClass, MANIFEST_MAX_BYTES, Manifest, SECTION};
+use crate::optional::is_optional;
 use crate::refusal::Refusal;
 
 /// Largest component, unless it asks for the class `large`: compiled languages take some 100 kB.
 pub const COMPONENT_MAX_BYTES: usize = 16 << 20;
 /// Largest component of the class `large`: Python with its libraries takes 18 to 40 MB.
 pub const LARGE_COMPONENT_MAX_BYTES: usize = 64 << 20;
+
+/// Custom sections that are listed; tools make about twenty.
+const CUSTOM_SECTIONS_MAX: usize = 100;
+/// Longest name of an import or export; the longest of WASI has 40.
+const NAME_MAX_BYTES: usize = 300;
+/// Longest reason why a file is not valid.
+const REASON_MAX_BYTES: usize = 1000;
 
 /// What a component says of itself.
 #[derive(Clone, Debug)]
@@ -31,6 +40,8 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// How large it is.
     pub size_bytes: u64,
+    /// Names and sizes of its custom sections, of all depths, in its order; what is the same name is one entry.
+    pub custom_sections: Vec<(String, u64)>,
 }
 
 /// Reads a component and checks what can be checked without running it.
@@ -43,9 +54,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
     check_size(bytes, LARGE_COMPONENT_MAX_BYTES)?;
     check_encoding(bytes)?;
     let parts = read(bytes)?;
-    if bytes.len() > COMPONENT_MAX_BYTES
-        && parts.manifest()?.limits.class == LimitClass::Standard
-    {
+    if bytes.len() > COMPONENT_MAX_BYTES && parts.manifest()?.limits.class == LimitClass::Standard {
         check_size(bytes, COMPONENT_MAX_BYTES)?;
     }
     Validator::new()
@@ -64,6 +73,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
         imports: parts.imports,
         exports: parts.exports,
         size_bytes: bytes.len() as u64,
+        custom_sections: parts.custom_sections,
     })
 }
 
@@ -77,7 +87,7 @@ fn check_size(bytes: &[u8], max_bytes: usize) -> Result<(), Refusal> {
     })
 }
 
-fn check_encoding(bytes: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn check_encoding(bytes: &[u8]) -> Result<(), Refusal> {
     if wasmtime::Engine::detect_precompiled(bytes).is_some() {
         return Err(Refusal::Precompiled);
     }
@@ -105,7 +115,7 @@ fn check_encoding(bytes: &[u8]) -> Result<(), Refusal> {
 fn malformed(error: &wasmparser::BinaryReaderError) -> Refusal {
     Refusal::Malformed {
         offset: error.offset() as u64,
-        reason: error.message().to_owned(),
+        reason: cut(error.message().to_owned(), REASON_MAX_BYTES),
     }
 }
 
@@ -114,6 +124,7 @@ struct Parts {
     imports: Vec<String>,
     exports: Vec<String>,
     manifests: Vec<Vec<u8>>,
+    custom_sections: Vec<(String, u64)>,
 }
 
 /// Walks the sections; imports and exports count at the top only, manifests anywhere.
@@ -130,17 +141,20 @@ fn read(bytes: &[u8]) -> Result<Parts, Refusal> {
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
                     let import = import.map_err(|e| malformed(&e))?;
-                    parts.imports.push(import.name.name.to_owned());
+                    parts.imports.push(name(import.name.name));
                 }
             }
             Payload::ComponentExportSection(section) if depth == 1 => {
                 for export in section {
                     let export = export.map_err(|e| malformed(&e))?;
-                    parts.exports.push(export.name.name.to_owned());
+                    parts.exports.push(name(export.name.name));
                 }
             }
-            Payload::CustomSection(section) if section.name() == SECTION => {
-                parts.manifests.push(section.data().to_owned());
+            Payload::CustomSection(section) => {
+                parts.count(section.name(), section.data().len() as u64);
+                if section.name() == SECTION {
+                    parts.manifests.push(section.data().to_owned());
+                }
             }
             _ => {}
         }
@@ -148,7 +162,23 @@ fn read(bytes: &[u8]) -> Result<Parts, Refusal> {
     Ok(parts)
 }
 
+/// A name as it is compared and shown; what is longer than any of ours is none of ours.
+fn name(name: &str) -> String {
+    cut(name.to_owned(), NAME_MAX_BYTES)
+}
+
 impl Parts {
+    /// Beyond [`CUSTOM_SECTIONS_MAX`] names, the rest is left out.
+    fn count(&mut self, name: &str, size_bytes: u64) {
+        let known = self.custom_sections.iter_mut();
+        if let Some((_, size)) = known.into_iter().find(|(known, _)| known == name) {
+            *size += size_bytes;
+        } else if self.custom_sections.len() < CUSTOM_SECTIONS_MAX {
+            self.custom_sections
+                .push((cut(name.to_owned(), NAME_MAX_BYTES), size_bytes));
+        }
+    }
+
     fn manifest(&self) -> Result<Manifest, Refusal> {
         let [data] = self.manifests.as_slice() else {
             return Err(match self.manifests.len() {
@@ -187,7 +217,7 @@ fn check_exports(exports: &[String], kind: Kind) -> Result<(), Refusal> {
             });
         }
         found |= interface == kind.as_str();
-        if interface != kind.as_str() {
+        if interface != kind.as_str() && !is_optional(interface) {
             return Err(wrong_export(exports, kind));
         }
     }
@@ -241,8 +271,19 @@ const BASELINE: [&str; 20] = [
     "wasi:filesystem/preopens",
 ];
 
-/// The capability that an interface belongs to, if it needs one.
-pub(crate) fn capability_of(import: &str) -> Option<CapabilityKind> {
+/// What interpreters import beside it.
+const SOCKETS: [&str; 7] = [
+    "wasi:sockets/network",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/tcp",
+    "wasi:sockets/udp-create-socket",
+    "wasi:sockets/udp",
+];
+
+/// The capability that an import belongs to, if it needs one.
+pub fn capability_of(import: &str) -> Option<CapabilityKind> {
     match import.split('@').next().unwrap_or_default() {
         "wasi:http/types" | "wasi:http/outgoing-handler" => Some(CapabilityKind::Http),
         "shoal:plugin/net" => Some(CapabilityKind::Net),
@@ -287,6 +328,8 @@ fn check_import(import: &str, manifest: &Manifest) -> Result<(), Refusal> {
     match name {
         "shoal:plugin/types" | "shoal:plugin/telemetry" | "shoal:plugin/log" => Ok(()),
         _ if BASELINE.contains(&name) => Ok(()),
+        // An interpreter's C library brings them along; they are linked so that each use is refused.
+        _ if SOCKETS.contains(&name) && manifest.limits.class == LimitClass::Large => Ok(()),
         _ if name.starts_with("wasi:sockets/") => forbidden(
             "open connections through wasi:http, or ask the host through shoal:plugin/net",
         ),

@@ -1,9 +1,16 @@
 //! What an installation gives a plugin.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use shoal_model::InstallationId;
 use shoal_model::grant::Grants;
 use shoal_model::limit::LimitOverrides;
+
+use crate::egress::Network;
+use crate::state::FixedWorld;
+
+use crate::services::Services;
 
 /// Everything that [`Plugin::install`](crate::Plugin::install) needs to know.
 #[derive(Clone, Debug)]
@@ -20,6 +27,8 @@ pub struct InstallOptions {
     pub weight: u32,
     /// Bounds of the tenant's own, of which only the lower ones count.
     pub limits: LimitOverrides,
+    /// What the deployment does for it.
+    pub services: Services,
 }
 
 impl InstallOptions {
@@ -36,6 +45,15 @@ impl InstallOptions {
             tenant: 0,
             weight: 1,
             limits: LimitOverrides::default(),
+            services: Services::default(),
         }
     }
+}
+
+/// What surrounds an installation.
+pub(crate) struct World {
+    /// The way out.
+    pub(crate) network: Arc<Network>,
+    /// Clock and randomness, where they are made up for every call.
+    pub(crate) fixed: Option<FixedWorld>,
 }

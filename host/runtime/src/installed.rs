@@ -21,22 +21,22 @@ use crate::bindings::shoal::plugin::types as wit;
 use crate::call::{Call, CallContext, CallError, CallReport, Failure};
 use crate::channel::{Notification, Receipt};
 use crate::check::CheckOutcome;
-use crate::egress::allow::AllowList;
+use crate::egress::allow::Permits;
 use crate::failure::{self, Broken};
+use crate::install::World;
 use crate::link::{Guest, Linked};
 use crate::plugin::Plugin;
 use crate::receiver::{Ingest, ReceiverRequest, ReceiverResponse};
 use crate::run::{Given, Live, Work};
 use crate::runtime::Inner;
+use crate::services::Provided;
 use crate::settings::Settings;
-use crate::state::{FixedWorld, Parts};
+use crate::state::{FixedWorld, Monotonic, Parts};
 
 /// Requests that one instance of a receiver serves.
 const REUSE_CALLS_MAX: u32 = 128;
 /// Memory that an idle instance may hold; a batch of 10,000 points takes 20 MiB.
 const REUSE_MEMORY_MAX_BYTES: u64 = 64 << 20;
-/// Shortest secret that is looked for in what a plugin says; shorter ones would match by chance.
-const SECRET_MIN_BYTES: usize = 6;
 
 /// A plugin with the grants and settings of one installation. Made by [`Plugin::install`].
 ///
@@ -44,8 +44,8 @@ const SECRET_MIN_BYTES: usize = 6;
 /// old one.
 pub struct Installed {
     parts: InstalledParts,
+    /// As the guest is given them: secrets hidden.
     settings_json: String,
-    secrets: Vec<String>,
 }
 
 pub(crate) struct InstalledParts {
@@ -54,11 +54,12 @@ pub(crate) struct InstalledParts {
     pub(crate) installation: InstallationId,
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) runtime: Arc<Inner>,
+    pub(crate) world: World,
     pub(crate) linked: Linked,
     pub(crate) grants: Grants,
     pub(crate) settings: Settings,
-    pub(crate) http_allow: Arc<AllowList>,
-    pub(crate) net_allow: Arc<AllowList>,
+    pub(crate) allow: Arc<Permits>,
+    pub(crate) provided: Provided,
 }
 
 /// What differs between calls of kinds.
@@ -66,21 +67,16 @@ struct Request {
     kind: Kind,
     time: Duration,
     limits: CallLimits,
+    /// What the unit of work is called, the same for every attempt; for kinds that send mail.
+    work: String,
     ingest: Option<Arc<dyn Ingest>>,
     fixed: Option<FixedWorld>,
 }
 
 impl Installed {
     pub(crate) fn new(parts: InstalledParts) -> Installed {
-        let secrets = parts.plugin.manifest().settings.secrets().iter();
-        let secrets = secrets
-            .filter_map(|name| parts.settings.get(name)?.as_str())
-            .filter(|value| value.len() >= SECRET_MIN_BYTES)
-            .map(str::to_owned)
-            .collect();
         Installed {
-            settings_json: parts.settings.to_json(),
-            secrets,
+            settings_json: parts.provided.secrets.hide(&parts.settings),
             parts,
         }
     }
@@ -108,7 +104,22 @@ impl Installed {
     /// Bounds of each call, for small inputs: the smallest of what the deployment allows, the plugin asks for and the
     /// tenant has.
     pub fn limits(&self) -> CallLimits {
-        self.parts.limits
+        let tenants = self.parts.runtime.tenants.read();
+        let of_tenant = tenants.get(&self.parts.share.tenant);
+        match of_tenant.and_then(|of| of.limits.get(&self.plugin().kind())) {
+            Some(own) => self.parts.limits.lowered(own),
+            None => self.parts.limits,
+        }
+    }
+
+    fn share(&self) -> Share {
+        let share = self.parts.share;
+        let tenants = self.parts.runtime.tenants.read();
+        let weight = tenants.get(&share.tenant).map(|of| of.weight);
+        Share {
+            weight: weight.unwrap_or(share.weight),
+            ..share
+        }
     }
 
     /// Probes the check's target once.
@@ -131,6 +142,11 @@ impl Installed {
         let take = |outcome| {
             CheckOutcome::from_wit(outcome).map(|mut outcome| {
                 outcome.summary = self.redact(outcome.summary);
+                for measurement in &mut outcome.measurements {
+                    for (_, value) in &mut measurement.labels {
+                        *value = self.redact(std::mem::take(value));
+                    }
+                }
                 outcome
             })
         };
@@ -164,8 +180,9 @@ impl Installed {
             let summary = self.redact(summary);
             Ok(Receipt { summary })
         };
-        self.call(self.request(Kind::Channel, time), work, take)
-            .await
+        let mut request = self.request(Kind::Channel, time);
+        request.work = format!("{}/{}", self.installation(), context.idempotency_key);
+        self.call(request, work, take).await
     }
 
     /// Prices the usage of one tenant and month: the same usage and terms always give the same statement.
@@ -178,6 +195,7 @@ impl Installed {
         request.fixed = Some(FixedWorld {
             now_unix_ms: wit_usage.period.to_unix_ms,
             seed: self.seed(&wit_usage, terms),
+            monotonic: Monotonic::Stands,
         });
         let work: Work<Result<_, _>> = Box::new(move |store, guest| {
             Box::pin(async move {
@@ -259,7 +277,7 @@ impl Installed {
         }
         let began = Instant::now();
         let patience = self.parts.runtime.options.admission_wait.min(request.time);
-        let live = self.live(request.fixed, patience).await;
+        let live = self.live(request.fixed, request.limits, patience).await;
         let queued = began.elapsed();
         let mut live = match live {
             Ok(live) => live,
@@ -274,6 +292,7 @@ impl Installed {
             time: request.time.saturating_sub(queued),
             ingest: request.ingest,
         };
+        live.store.data_mut().provided.begin_call(request.work);
         let (outcome, mut report) = live.call(&self.parts.linked, given, work).await;
         self.give_back(live, outcome.is_ok());
         report.duration = began.elapsed();
@@ -295,6 +314,7 @@ impl Installed {
     fn request(&self, kind: Kind, time: Duration) -> Request {
         Request {
             kind,
+            work: String::new(),
             time,
             limits: self.limits(),
             ingest: None,
@@ -303,7 +323,12 @@ impl Installed {
     }
 
     /// An idle instance, or a new one.
-    async fn live(&self, fixed: Option<FixedWorld>, patience: Duration) -> Result<Live, CallError> {
+    async fn live(
+        &self,
+        fixed: Option<FixedWorld>,
+        limits: CallLimits,
+        patience: Duration,
+    ) -> Result<Live, CallError> {
         let parts = &self.parts;
         let machine = parts.plugin.machine();
         if parts.plugin.kind() == Kind::Receiver
@@ -311,16 +336,16 @@ impl Installed {
         {
             return Ok(live);
         }
-        let slot = machine.slots.admit(parts.share, patience).await;
+        let slot = machine.slots.admit(self.share(), patience).await;
         Ok(Live::new(
             machine,
             slot.map_err(failure::busy)?,
             Parts {
-                limits: parts.limits,
-                network: Arc::clone(&parts.runtime.network),
-                http_allow: Arc::clone(&parts.http_allow),
-                net_allow: Arc::clone(&parts.net_allow),
-                fixed,
+                limits,
+                network: Arc::clone(&parts.world.network),
+                allow: Arc::clone(&parts.allow),
+                provided: parts.provided.clone(),
+                fixed: fixed.or_else(|| parts.world.fixed.clone()),
             },
         ))
     }
@@ -379,21 +404,17 @@ impl Installed {
         hash.finalize().into()
     }
 
-    /// Hides secrets in what a plugin says or was asked.
+    /// Hides this installation's secrets in a text, in every common form. Everything that a plugin says has been through
+    /// it; so must whatever else is kept of a call, such as its input.
     pub fn redact(&self, text: String) -> String {
-        self.secrets.iter().fold(text, |text, secret| {
-            if text.contains(secret.as_str()) {
-                text.replace(secret.as_str(), "[secret]")
-            } else {
-                text
-            }
-        })
+        self.parts.provided.secrets.redact(text)
     }
 
     fn redacted(&self, error: CallError) -> CallError {
         let failure = |failure: Failure| {
             let hide = |mut detail: crate::call::FailureDetail| {
                 detail.message = self.redact(detail.message);
+                detail.code = self.redact(detail.code);
                 detail
             };
             match failure {
@@ -408,6 +429,10 @@ impl Installed {
         match error {
             CallError::Failed(failed) => CallError::Failed(failure(failed)),
             CallError::Panicked { message, backtrace } => CallError::Panicked {
+                message: self.redact(message),
+                backtrace,
+            },
+            CallError::Trapped { message, backtrace } => CallError::Trapped {
                 message: self.redact(message),
                 backtrace,
             },

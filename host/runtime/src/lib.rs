@@ -21,23 +21,32 @@ mod call;
 mod channel;
 mod check;
 mod compile;
+mod contract;
 mod egress;
 mod engine;
 mod failure;
+mod golden;
 mod inspect;
 mod install;
 mod installed;
+mod kv;
 mod link;
 mod log;
+mod mail;
 mod manifest;
 mod memory;
 mod meter;
+mod optional;
+mod pack;
 mod plugin;
 mod receiver;
 mod refusal;
+mod rehearsal;
 mod run;
 mod runtime;
+mod secrets;
 mod seeded;
+mod services;
 mod settings;
 mod signature;
 mod slots;
@@ -53,21 +62,36 @@ pub use call::{
 pub use channel::{Notification, NotifiedAlert, NotifiedMonitor, Receipt, Trigger};
 pub use check::{CheckOutcome, Measurement};
 pub use compile::{CompileLimits, Compiler, compile_child};
+pub use contract::{Difference, Step, differences};
 pub use egress::InvalidRoots;
 pub use egress::address::{Cidr, InvalidCidr};
-pub use inspect::{COMPONENT_MAX_BYTES, Inspection, LARGE_COMPONENT_MAX_BYTES, inspect};
+pub use golden::GoldenResult;
+pub use inspect::{
+    COMPONENT_MAX_BYTES, Inspection, LARGE_COMPONENT_MAX_BYTES, capability_of, inspect,
+};
 pub use install::InstallOptions;
 pub use installed::Installed;
-pub use manifest::{
-    Asked, AskedLimits, Endpoint, InvalidManifest, LimitClass, MANIFEST_MAX_BYTES, Manifest, SECTION,
+pub use kv::{
+    KEY_MAX_BYTES, KEY_VALUE_MAX_BYTES, KEYS_MAX, KeyValue, KeyValueError, MemoryKeyValue,
+    OverlayKeyValue, VALUE_MAX_BYTES,
 };
+pub use mail::{Mail, MailError, MailRelay, MemoryRelay, RECIPIENTS_MAX};
+pub use manifest::{
+    Asked, AskedLimits, Endpoint, GoldenTest, InvalidManifest, LimitClass, MANIFEST_MAX_BYTES,
+    Manifest, SECTION,
+};
+pub use pack::pack;
 pub use plugin::{InstallError, Plugin};
 pub use receiver::{
     Committed, Ingest, IngestError, RESPONSE_MAX_BYTES, ReceiverRequest, ReceiverResponse,
     Rejection, Transport,
 };
 pub use refusal::Refusal;
-pub use runtime::{Runtime, RuntimeError, RuntimeOptions, RuntimeStats};
+pub use rehearsal::faults::{Faults, InvalidFault};
+pub use rehearsal::{Peers, Rehearsal, RehearsalError, Rehearsed};
+pub use runtime::{Runtime, RuntimeError, RuntimeOptions, RuntimeStats, TenantLimits};
+pub use secrets::{SECRET_MAX_BYTES, SECRET_MIN_BYTES};
+pub use services::Services;
 pub use settings::{
     InvalidSchema, InvalidSettings, SETTINGS_MAX_BYTES, SettingProblem, Settings, SettingsSchema,
 };

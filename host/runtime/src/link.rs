@@ -6,12 +6,14 @@ use wasmtime::{Engine, Store};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
-use wasmtime_wasi::p2::bindings::{cli, filesystem, random};
+use wasmtime_wasi::p2::bindings::{cli, filesystem, random, sockets};
 use wasmtime_wasi::random::WasiRandom;
+use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 
 use crate::bindings::exports::shoal::plugin as exports;
 use crate::bindings::shoal::plugin as imports;
 use crate::call::cut;
+use crate::engine::Sort;
 use crate::state::State;
 
 const REASON_MAX_BYTES: usize = 1000;
@@ -22,6 +24,9 @@ pub(crate) struct Shape {
     http: bool,
     net: bool,
     ingest: bool,
+    mail: bool,
+    kv: bool,
+    secrets: bool,
 }
 
 impl Shape {
@@ -30,6 +35,9 @@ impl Shape {
             http: grants.has(CapabilityKind::Http),
             net: grants.has(CapabilityKind::Net),
             ingest: grants.has(CapabilityKind::Ingest),
+            mail: grants.has(CapabilityKind::Mail),
+            kv: grants.has(CapabilityKind::Kv),
+            secrets: grants.has(CapabilityKind::Secrets),
         }
     }
 }
@@ -37,10 +45,13 @@ impl Shape {
 /// A linker with the baseline and what the shape has.
 ///
 /// Never with traps for unknown imports: they would hide implementations of compatible versions.
-pub(crate) fn linker(engine: &Engine, shape: Shape) -> wasmtime::Result<Linker<State>> {
+pub(crate) fn linker(engine: &Engine, sort: Sort, shape: Shape) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::<State>::new(engine);
     let l = &mut linker;
     baseline(l)?;
+    if sort == Sort::Large {
+        refused_sockets(l)?;
+    }
     imports::types::add_to_linker::<_, HasSelf<State>>(l, |state| state)?;
     imports::telemetry::add_to_linker::<_, HasSelf<State>>(l, |state| state)?;
     imports::log::add_to_linker::<_, HasSelf<State>>(l, |state| state)?;
@@ -52,6 +63,15 @@ pub(crate) fn linker(engine: &Engine, shape: Shape) -> wasmtime::Result<Linker<S
     }
     if shape.ingest {
         imports::ingest::add_to_linker::<_, HasSelf<State>>(l, |state| state)?;
+    }
+    if shape.mail {
+        imports::mail::add_to_linker::<_, HasSelf<State>>(l, |state| state)?;
+    }
+    if shape.kv {
+        imports::kv::add_to_linker::<_, HasSelf<State>>(l, |state| state)?;
+    }
+    if shape.secrets {
+        imports::secrets::add_to_linker::<_, HasSelf<State>>(l, |state| state)?;
     }
     Ok(linker)
 }
@@ -72,6 +92,19 @@ fn baseline(l: &mut Linker<State>) -> wasmtime::Result<()> {
     filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, State::filesystem)
 }
 
+/// The sockets that an interpreter imports because its C library has them: making one is refused, and so is looking up a
+/// name, because the context of a [`State`] allows neither. Nothing is opened on the way there.
+fn refused_sockets(l: &mut Linker<State>) -> wasmtime::Result<()> {
+    let options = sockets::network::LinkOptions::default();
+    sockets::network::add_to_linker::<_, WasiSockets>(l, &options, State::sockets)?;
+    sockets::instance_network::add_to_linker::<_, WasiSockets>(l, State::sockets)?;
+    sockets::ip_name_lookup::add_to_linker::<_, WasiSockets>(l, State::sockets)?;
+    sockets::tcp_create_socket::add_to_linker::<_, WasiSockets>(l, State::sockets)?;
+    sockets::tcp::add_to_linker::<_, WasiSockets>(l, State::sockets)?;
+    sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(l, State::sockets)?;
+    sockets::udp::add_to_linker::<_, WasiSockets>(l, State::sockets)
+}
+
 /// A component that is linked and whose export was found.
 #[derive(Clone)]
 pub(crate) struct Linked {
@@ -85,6 +118,7 @@ enum Export {
     Check(exports::check::GuestIndices),
     Channel(exports::channel::GuestIndices),
     BillingRule(exports::billing_rule::GuestIndices),
+    Settings(exports::settings::GuestIndices),
 }
 
 /// The functions of an instance.
@@ -93,6 +127,7 @@ pub(crate) enum Guest {
     Check(exports::check::Guest),
     Channel(exports::channel::Guest),
     BillingRule(exports::billing_rule::Guest),
+    Settings(exports::settings::Guest),
 }
 
 impl Linked {
@@ -105,6 +140,12 @@ impl Linked {
                 Export::BillingRule(exports::billing_rule::GuestIndices::new(&pre)?)
             }
         };
+        Ok(Linked { pre, export })
+    }
+
+    /// The same component for its rules of settings.
+    pub(crate) fn settings(pre: InstancePre<State>) -> wasmtime::Result<Linked> {
+        let export = Export::Settings(exports::settings::GuestIndices::new(&pre)?);
         Ok(Linked { pre, export })
     }
 
@@ -121,6 +162,7 @@ impl Linked {
             Export::Check(export) => Guest::Check(export.load(store, instance)?),
             Export::Channel(export) => Guest::Channel(export.load(store, instance)?),
             Export::BillingRule(export) => Guest::BillingRule(export.load(store, instance)?),
+            Export::Settings(export) => Guest::Settings(export.load(store, instance)?),
         })
     }
 }

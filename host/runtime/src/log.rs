@@ -17,7 +17,7 @@ use crate::call::{LogLevel, LogLine, LogSource, cut};
 const LINE_MAX_BYTES: usize = 8192;
 /// Most lines of a call: each costs memory beside its bytes.
 const LINES_MAX: usize = 1000;
-/// How much of the end of standard error is kept to find a panic's message in.
+/// How much of the end of standard error is kept to find a panic's message in, and of that message.
 const TAIL_MAX_BYTES: usize = 4096;
 /// Largest single write to a stream; larger ones are split by the guest's library.
 const WRITE_MAX_BYTES: usize = 64 << 10;
@@ -94,9 +94,12 @@ impl CallLog {
     }
 }
 
+/// What a panic of Rust says before its place and message.
+const PANIC_MARK: &str = "panicked at ";
+
 /// Reads Rust's `thread '…' panicked at src/lib.rs:1:2:` and the message on the lines after it.
 fn panic_in(text: &str) -> Option<String> {
-    let (_, said) = text.rsplit_once("panicked at ")?;
+    let (_, said) = text.rsplit_once(PANIC_MARK)?;
     let said = said.split("\nnote: run with").next().unwrap_or(said);
     let said = said.trim().replacen(":\n", ": ", 1);
     Some(cut(said, TAIL_MAX_BYTES))
@@ -131,11 +134,7 @@ impl Inner {
     /// Splits a stream's bytes into lines.
     fn stream(&mut self, source: LogSource, mut bytes: &[u8]) {
         if source == LogSource::Stderr {
-            let end = &bytes[bytes.len().saturating_sub(TAIL_MAX_BYTES)..];
-            let room = TAIL_MAX_BYTES - end.len();
-            let old = self.tail.len().saturating_sub(room);
-            self.tail.drain(..old);
-            self.tail.extend_from_slice(end);
+            self.extend_tail(bytes);
         }
         while let Some(at) = bytes.iter().position(|byte| *byte == b'\n') {
             self.extend_line(source, &bytes[..at]);
@@ -143,6 +142,30 @@ impl Inner {
             bytes = &bytes[at + 1..];
         }
         self.extend_line(source, bytes);
+    }
+
+    /// Keeps the end of standard error; of a panic, its beginning.
+    fn extend_tail(&mut self, bytes: &[u8]) {
+        // What was kept and what is new may hold one half each of the mark.
+        let seam = self.tail.len().saturating_sub(PANIC_MARK.len() - 1);
+        let mut new = self.tail.split_off(seam);
+        new.extend_from_slice(bytes);
+        let panics_at = new
+            .windows(PANIC_MARK.len())
+            .rposition(|window| window == PANIC_MARK.as_bytes());
+        if let Some(at) = panics_at {
+            new.drain(..at);
+            self.tail = new;
+            self.tail.truncate(TAIL_MAX_BYTES);
+            return;
+        }
+        self.tail.append(&mut new);
+        if self.tail.starts_with(PANIC_MARK.as_bytes()) {
+            self.tail.truncate(TAIL_MAX_BYTES);
+        } else {
+            let old = self.tail.len().saturating_sub(TAIL_MAX_BYTES);
+            self.tail.drain(..old);
+        }
     }
 
     fn extend_line(&mut self, source: LogSource, bytes: &[u8]) {
@@ -294,5 +317,22 @@ mod tests {
         );
         assert!(log.take().1 > 49_000);
         assert_eq!(log.panic_message(), None);
+    }
+
+    #[test]
+    fn a_panic_of_any_length_is_found_by_its_beginning() {
+        let log = CallLog::new(100);
+        let mut err = log.stream(LogSource::Stderr);
+        let said = format!(
+            "panicked at a.rs:1:1:\nfirst\nthread panicked at b.rs:2:2:\n{}",
+            "x".repeat(100_000)
+        );
+        // In pieces of 7 bytes the mark lies in two of them.
+        for piece in said.as_bytes().chunks(7) {
+            OutputStream::write(&mut err, Bytes::copy_from_slice(piece)).expect("never fails");
+        }
+        let found = log.panic_message().expect("a panic");
+        assert!(found.starts_with("b.rs:2:2: xxx"), "{found}");
+        assert!(found.len() > 4000 && found.len() <= TAIL_MAX_BYTES);
     }
 }

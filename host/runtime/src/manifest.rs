@@ -60,6 +60,34 @@
 //!
 //! [example]                      # settings that satisfy the schema
 //! url = "https://example.com/"
+//!
+//! [[tests]]                      # golden tests: one call each, run before a version is taken (at most 64)
+//! name = "a page that answers is ok"
+//! settings = { url = "https://example.com/" }        # without: the example
+//! now = "2026-01-01T00:00:00Z"   # where the plugin's clock stands; this unless given
+//! # input = { … }                # what the kind is given; whatever does not matter may be left out:
+//! #   receiver: endpoint, method, content_type, and body | json | body_base64
+//! #   channel: organization, alert = { severity, previous, trigger, message, value, labels, … }, monitor = { name, … }
+//! #   billing rule: month = "2026-01", closed_hours, meters = { "host.standard" = { web-1 = 744 } }, currency, currency_digits
+//!
+//! [[tests.http]]                 # requests in order, each with its answer; any other request fails the test
+//! request = "GET https://example.com/"
+//! # request_headers = { accept = "text/html" }
+//! # request_body = "text" | { contains = "part" } | a table that is part of its JSON
+//! answer = { status = 200, headers = { server = "x" }, body = "hello" }   # or json, body_base64
+//! # answer = { error = "dns" }   # or refused, timeout (no connection), closed (no answer)
+//!
+//! [[tests.net]]                  # the same for the interface net
+//! request = "tls example.com:443"                    # or tcp HOST:PORT, dns NAME TYPE, icmp HOST
+//! answer = { chain = [{ subject = "CN=example.com", not_after = "2026-02-01T00:00:00Z" }] }     # tls; untrusted = "why"
+//! # answer = { records = [{ data = "10 mail.example.com" }] }     # dns
+//! # answer = { sends = "220 ready" }                 # tcp, tls; icmp: round_trip_us; any: error = "timed-out"
+//!
+//! [tests.expect]                 # a part of the outcome; { contains = "…" } for a part of a text
+//! outcome = "ok"                 # or rejected, retry, unauthenticated (then code, message, after_ms), or limit-cpu, panicked, …
+//! status = "ok"                  # check: status, summary, measurements = [{ name, value, labels }]
+//! # channel: summary; receiver: status, body | json, metrics = [{ name, kind, attributes, points = [{ value }] }]
+//! # billing rule: lines = [{ description, meter, quantity = "6", unit_price, amount }], total = "11000"
 //! ```
 
 use std::fmt;
@@ -73,6 +101,9 @@ use shoal_model::limit::CallLimits;
 use crate::settings::{InvalidSchema, InvalidSettings, SettingsSchema};
 
 mod capabilities;
+mod tests_section;
+
+pub use tests_section::GoldenTest;
 
 /// The custom section that holds the text of `plugin.toml`.
 pub const SECTION: &str = "shoal:manifest";
@@ -109,6 +140,8 @@ pub struct Manifest {
     pub settings: SettingsSchema,
     /// Settings that satisfy the schema, if the author gave some.
     pub example: Option<serde_json::Map<String, serde_json::Value>>,
+    /// What it promises to answer, in the author's order.
+    pub tests: Vec<GoldenTest>,
     /// The text as it was embedded.
     pub text: String,
 }
@@ -244,6 +277,8 @@ struct Text {
     limits: LimitsText,
     settings: Option<serde_json::Value>,
     example: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(default)]
+    tests: Vec<tests_section::TestText>,
 }
 
 #[derive(Deserialize)]
@@ -311,7 +346,7 @@ impl Manifest {
                 .validate(example.clone())
                 .map_err(InvalidManifest::Example)?;
         }
-        let manifest = Manifest {
+        let mut manifest = Manifest {
             id: raw.id.parse().map_err(|e| at("id", e))?,
             version: raw.version,
             kind,
@@ -322,8 +357,10 @@ impl Manifest {
             limits: limits(raw.limits)?,
             settings,
             example: raw.example,
+            tests: Vec::new(),
             text: text.to_owned(),
         };
+        manifest.tests = tests_section::read(raw.tests, &manifest)?;
         Ok(manifest)
     }
 

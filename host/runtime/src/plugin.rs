@@ -6,27 +6,33 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
-use shoal_model::Digest;
-use shoal_model::grant::{Capability, Destination, Grants, Kind};
+use shoal_model::grant::{Capability, CapabilityKind, Grants, Kind};
 use shoal_model::limit::CallLimits;
+use shoal_model::{Digest, InstallationId};
 use wasmtime::component::Component;
 
 use crate::admission::Share;
 use crate::artifact::{Artifacts, Mark};
-use crate::call::CallError;
+use crate::call::{CallError, CallReport};
 use crate::compile::{self, Compiler, NotCompiled};
-use crate::egress::allow::{AllowList, BadDestination};
+use crate::egress::Network;
+use crate::egress::allow::{BadDestination, Permits};
 use crate::engine::Sort;
+use crate::failure::busy;
 use crate::inspect::{Inspection, capability_of, inspect};
-use crate::install::InstallOptions;
+use crate::install::{InstallOptions, World};
 use crate::installed::{Installed, InstalledParts};
 use crate::link::{Linked, Shape, reason};
+use crate::mail::Recipients;
 use crate::manifest::{LimitClass, Manifest};
+use crate::optional::{nothing, refusal};
 use crate::refusal::Refusal;
-use crate::run;
+use crate::run::{Given, Live, Work};
 use crate::runtime::{Inner, Machine};
+use crate::secrets::{BadSecret, Secrets};
+use crate::services::{Provided, Services};
 use crate::settings::{InvalidSettings, Settings};
-use crate::state::{FixedWorld, Parts};
+use crate::state::{FixedWorld, Monotonic, Parts};
 use crate::symbols::Symbols;
 
 /// One version of a plugin, loaded. Made by [`Runtime::load`](crate::Runtime::load).
@@ -68,6 +74,16 @@ pub enum InstallError {
         what: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// It was granted something that this deployment does not offer.
+    #[error("{plugin} needs {what}, and this deployment has none: {next}")]
+    NoService {
+        /// The plugin's id.
+        plugin: String,
+        /// What is missing.
+        what: &'static str,
+        /// Who does what about it.
+        next: &'static str,
     },
     /// The plugin does not link; a fault of this release, because loading checks it.
     #[error("{plugin} does not link: {reason}")]
@@ -116,6 +132,24 @@ impl Plugin {
         self: &Arc<Plugin>,
         options: InstallOptions,
     ) -> Result<Arc<Installed>, InstallError> {
+        let world = World {
+            network: Arc::clone(&self.runtime.network),
+            fixed: None,
+        };
+        self.install_in(options, world)
+    }
+
+    /// The way out of this deployment.
+    pub(crate) fn network(&self) -> &Network {
+        &self.runtime.network
+    }
+
+    /// [`install`](Plugin::install) in a world of its own.
+    pub(crate) fn install_in(
+        self: &Arc<Plugin>,
+        options: InstallOptions,
+        world: World,
+    ) -> Result<Arc<Installed>, InstallError> {
         let InstallOptions {
             installation,
             grants,
@@ -123,6 +157,7 @@ impl Plugin {
             tenant,
             weight,
             limits,
+            services,
         } = options;
         let settings = self
             .manifest()
@@ -134,6 +169,7 @@ impl Plugin {
             })?;
         let grants = self.manifest().asked().intersection(&grants);
         self.check_grants(&grants)?;
+        let provided = self.provided(&installation, &grants, &settings, services)?;
         let linked = self.linked(&grants)?;
         let share = Share {
             tenant,
@@ -146,9 +182,10 @@ impl Plugin {
             installation,
             plugin: Arc::clone(self),
             runtime: Arc::clone(&self.runtime),
+            world,
             linked,
-            http_allow: http_allow(&grants, &settings)?,
-            net_allow: net_allow(&grants, &settings)?,
+            allow: Arc::new(self.permits(&grants, &settings)?),
+            provided,
             grants,
             settings,
         })))
@@ -171,6 +208,68 @@ impl Plugin {
             }
         }
         Ok(())
+    }
+
+    fn permits(&self, grants: &Grants, settings: &Settings) -> Result<Permits, InstallError> {
+        let manifest = self.manifest();
+        Permits::new(manifest.id.as_str(), &manifest.asked(), grants, settings)
+            .map_err(|BadDestination { what, reason }| InstallError::Destination { what, reason })
+    }
+
+    /// What its instances are given beside the network.
+    fn provided(
+        &self,
+        installation: &InstallationId,
+        grants: &Grants,
+        settings: &Settings,
+        services: Services,
+    ) -> Result<Provided, InstallError> {
+        let manifest = self.manifest();
+        let plugin = || manifest.id.to_string();
+        for (kind, has, what, next) in [
+            (
+                CapabilityKind::Mail,
+                services.mail.is_some(),
+                "a relay for mail",
+                "the operator sets `relay` and `from` under [mail] in the configuration",
+            ),
+            (
+                CapabilityKind::Kv,
+                services.kv.is_some(),
+                "a place to keep values",
+                "give one to whoever runs it",
+            ),
+        ] {
+            if grants.has(kind) && !has {
+                let plugin = plugin();
+                return Err(InstallError::NoService { plugin, what, next });
+            }
+        }
+        let of_setting = |setting: &str, reason| InstallError::Destination {
+            what: format!("setting {setting}"),
+            reason,
+        };
+        let recipients = Recipients::new(grants, settings)
+            .map_err(|(setting, reason)| of_setting(&setting, reason))?;
+        let key = &self.runtime.references;
+        let secrets = Secrets::new(&manifest.settings, settings, grants, key, installation)
+            .map_err(|BadSecret { setting, reason }| of_setting(&setting, reason))?;
+        if let Some(useless) = secrets.useless() {
+            let asked = manifest.asked();
+            let is_for_it = |capability: &&Capability| matches!(capability, Capability::Secret { setting, .. } if setting == useless);
+            if let Some(capability) = asked.0.iter().find(is_for_it) {
+                return Err(InstallError::MissingGrant {
+                    plugin: plugin(),
+                    capability: capability.clone(),
+                });
+            }
+        }
+        Ok(Provided {
+            services,
+            secrets: Arc::new(secrets),
+            recipients: Arc::new(recipients),
+            ..Provided::default()
+        })
     }
 
     fn linked(&self, grants: &Grants) -> Result<Linked, InstallError> {
@@ -241,25 +340,48 @@ impl Plugin {
 
     /// Instantiates it once with nothing open: checks the types of its functions and its start-up code.
     async fn start_once(&self) -> Result<(), Refusal> {
-        let kind = self.kind();
+        let (started, _) = self.alone(&self.closed_link(), nothing()).await;
+        started.map_err(|failed| refusal(self.kind(), failed))?;
+        self.start_rules_once().await
+    }
+
+    /// It with all that it asks for linked, as if granted; what is behind it is another question.
+    pub(crate) fn closed_link(&self) -> Linked {
         let shape = Shape::of(&self.manifest().asked());
         let linked = self.linked.lock().get(&shape).cloned();
-        let linked = linked.expect("compile linked everything that is asked for");
+        linked.expect("compile linked everything that is asked for")
+    }
+
+    /// Runs one call for nobody: in an instance of its own, with nothing open.
+    pub(crate) async fn alone<T>(
+        &self,
+        linked: &Linked,
+        work: Work<T>,
+    ) -> (Result<T, CallError>, CallReport) {
+        let patience = self.runtime.options.admission_wait;
+        let slot = match self.machine().slots.admit(Share::HOST, patience).await {
+            Ok(slot) => slot,
+            Err(none) => return (Err(busy(none)), CallReport::default()),
+        };
         let parts = Parts {
             limits: self.limits,
             network: Arc::clone(&self.runtime.network),
-            http_allow: Arc::default(),
-            net_allow: Arc::default(),
+            allow: Arc::default(),
+            provided: Provided::default(),
             fixed: (self.sort == Sort::Exact).then_some(FixedWorld {
                 now_unix_ms: 0,
                 seed: [0; 32],
+                monotonic: Monotonic::Stands,
             }),
         };
-        let started = run::start_once(self.machine(), &linked, parts, &self.runtime.options);
-        started.await.map_err(|failed| match failed {
-            CallError::WrongTypes(reason) => Refusal::Incompatible { kind, reason },
-            error => Refusal::CannotStart(error.to_string()),
-        })
+        let given = Given {
+            limits: self.limits,
+            time: self.limits.wall,
+            ingest: None,
+        };
+        let mut live = Live::new(self.machine(), slot, parts);
+        let (outcome, report) = live.call(linked, given, work).await;
+        (outcome.map_err(|broken| broken.error), report)
     }
 }
 
@@ -404,28 +526,4 @@ fn link(
         Linked::new(linker.instantiate_pre(component)?, kind)
     };
     link().map_err(|e| reason(&e))
-}
-
-fn http_allow(grants: &Grants, settings: &Settings) -> Result<Arc<AllowList>, InstallError> {
-    allow(grants, settings, |capability| match capability {
-        Capability::Http { to, .. } => Some(to),
-        _ => None,
-    })
-}
-
-fn net_allow(grants: &Grants, settings: &Settings) -> Result<Arc<AllowList>, InstallError> {
-    allow(grants, settings, |capability| match capability {
-        Capability::Net { to, .. } => Some(to),
-        _ => None,
-    })
-}
-
-fn allow(
-    grants: &Grants,
-    settings: &Settings,
-    pick: impl Fn(&Capability) -> Option<&Destination>,
-) -> Result<Arc<AllowList>, InstallError> {
-    AllowList::new(grants, settings, pick)
-        .map(Arc::new)
-        .map_err(|BadDestination { what, reason }| InstallError::Destination { what, reason })
 }

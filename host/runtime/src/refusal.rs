@@ -3,7 +3,13 @@
 use shoal_model::Digest;
 use shoal_model::grant::{CapabilityKind, Kind};
 
+use crate::call::cut;
 use crate::manifest::InvalidManifest;
+
+/// Longest reason that quotes the file: a file may hold one line of 16 MiB.
+const REASON_MAX_BYTES: usize = 1000;
+/// Names of exports that are shown.
+const NAMES_MAX: usize = 10;
 
 /// A file is not accepted as a plugin. Each says which value is at fault and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +57,7 @@ pub enum Refusal {
     )]
     SeveralManifests(usize),
     /// The manifest breaks a rule.
-    #[error(transparent)]
+    #[error("{}", cut(.0.to_string(), REASON_MAX_BYTES))]
     Manifest(#[from] InvalidManifest),
     /// It does not export what its kind must.
     #[error("plugin.toml says kind = \"{kind}\", so the component must export {wanted}; it exports {}", list(.found))]
@@ -128,8 +134,11 @@ pub enum Refusal {
 
 fn list(names: &[String]) -> String {
     if names.is_empty() {
-        "nothing".into()
-    } else {
-        names.join(", ")
+        return "nothing".into();
+    }
+    let shown = names[..names.len().min(NAMES_MAX)].join(", ");
+    match names.len().saturating_sub(NAMES_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }

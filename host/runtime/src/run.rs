@@ -11,12 +11,12 @@ use shoal_model::limit::CallLimits;
 use tokio::time::{Instant, timeout};
 use wasmtime::{CallHook, Store, UpdateDeadline};
 
-use crate::admission::{Permit, Share};
+use crate::admission::Permit;
 use crate::call::{CallError, CallReport, LimitExceeded, LimitKind};
 use crate::failure::{self, Broken};
 use crate::link::{Guest, Linked};
 use crate::receiver::Ingest;
-use crate::runtime::{Machine, RuntimeOptions};
+use crate::runtime::Machine;
 use crate::state::{Parts, State};
 
 /// An instance and the slot that it holds.
@@ -118,42 +118,22 @@ impl Live {
     fn report(&self) -> CallReport {
         let state = self.store.data();
         let (log, log_dropped_bytes) = state.log().take();
+        let traffic = state.contacts().take();
         let fuel = self.store.get_fuel().ok().map(|left| {
             let given = state.limits.fuel.unwrap_or(u64::MAX);
             given.saturating_sub(left)
         });
-        let (requests, bytes_out) = state.contacts().counts();
         CallReport {
-            requests,
-            bytes_out,
             host_calls: state.host_calls,
             memory_peak_bytes: state.memory.peak_bytes(),
             fuel,
             log,
             log_dropped_bytes,
-            contacted: state.contacts().take(),
+            requests: traffic.requests,
+            bytes_out: traffic.bytes_out,
+            contacted: traffic.contacted,
+            refused: traffic.refused,
             ..CallReport::default()
         }
     }
-}
-
-/// Instantiates a component once and throws the instance away.
-pub(crate) async fn start_once(
-    machine: &Machine,
-    linked: &Linked,
-    parts: Parts,
-    options: &RuntimeOptions,
-) -> Result<(), CallError> {
-    let slot = machine.slots.admit(Share::HOST, options.admission_wait);
-    let slot = slot.await.map_err(failure::busy)?;
-    let limits = parts.limits;
-    let given = Given {
-        limits,
-        time: limits.wall,
-        ingest: None,
-    };
-    let mut live = Live::new(machine, slot, parts);
-    let nothing: Work<()> = Box::new(|_, _| Box::pin(async { Ok(()) }));
-    let (outcome, _) = live.call(linked, given, nothing).await;
-    outcome.map_err(|broken| broken.error)
 }

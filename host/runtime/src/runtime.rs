@@ -1,14 +1,15 @@
 //! The runtime: what all plugins share.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use shoal_model::Digest;
 use shoal_model::grant::Kind;
-use shoal_model::limit::CallLimits;
+use shoal_model::limit::{CallLimits, LimitOverrides};
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
@@ -21,6 +22,7 @@ use crate::engine::{self, Sort};
 use crate::link::{self, Shape};
 use crate::plugin::Plugin;
 use crate::refusal::Refusal;
+use crate::secrets::ReferenceKey;
 use crate::slots::Slots;
 use crate::state::State;
 
@@ -51,6 +53,8 @@ pub struct RuntimeOptions {
     pub allow_private: Vec<Cidr>,
     /// Root certificates trusted beside the public ones, PEM.
     pub extra_roots_pem: Vec<u8>,
+    /// Resolvers that plugins' DNS queries are put to; empty for those of the operating system.
+    pub resolvers: Vec<SocketAddr>,
 }
 
 impl Default for RuntimeOptions {
@@ -65,6 +69,7 @@ impl Default for RuntimeOptions {
             artifacts: None,
             allow_private: Vec::new(),
             extra_roots_pem: Vec::new(),
+            resolvers: Vec::new(),
         }
     }
 }
@@ -84,6 +89,15 @@ pub enum RuntimeError {
     /// No thread for the clock.
     #[error("the plugin clock cannot be started")]
     Clock(#[from] std::io::Error),
+}
+
+/// What one tenant's plugins may use beside those of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// How much of the slots it gets while others wait, 1 as a rule.
+    pub weight: u32,
+    /// Bounds of its own, of which only the lower ones count.
+    pub limits: HashMap<Kind, LimitOverrides>,
 }
 
 /// What is running now.
@@ -113,12 +127,16 @@ pub(crate) struct Inner {
     pub(crate) options: RuntimeOptions,
     /// One compilation at a time.
     pub(crate) compiling: Semaphore,
+    /// Of those that have bounds of their own.
+    pub(crate) tenants: RwLock<HashMap<u64, TenantLimits>>,
     /// Numbers installations.
     pub(crate) next_key: AtomicU64,
+    pub(crate) references: ReferenceKey,
 }
 
 /// An engine with its slots and linkers.
 pub(crate) struct Machine {
+    sort: Sort,
     pub(crate) engine: Engine,
     pub(crate) slots: Arc<Slots>,
     linkers: Mutex<HashMap<Shape, Arc<Linker<State>>>>,
@@ -126,9 +144,10 @@ pub(crate) struct Machine {
 
 impl Machine {
     fn new(sort: Sort, slots: u32, memory: u64) -> Result<Machine, RuntimeError> {
-        let (engine, slots) = engine::engine(sort, slots, memory)
-            .map_err(|e| RuntimeError::Engine(e.to_string()))?;
+        let (engine, slots) =
+            engine::engine(sort, slots, memory).map_err(|e| RuntimeError::Engine(e.to_string()))?;
         Ok(Machine {
+            sort,
             engine,
             slots: Arc::new(Slots::new(slots)),
             linkers: Mutex::default(),
@@ -141,7 +160,7 @@ impl Machine {
         if let Some(linker) = linkers.get(&shape) {
             return Ok(Arc::clone(linker));
         }
-        let linker = Arc::new(link::linker(&self.engine, shape)?);
+        let linker = Arc::new(link::linker(&self.engine, self.sort, shape)?);
         linkers.insert(shape, Arc::clone(&linker));
         Ok(linker)
     }
@@ -156,7 +175,7 @@ impl Runtime {
         let policy = AddressPolicy {
             open: options.allow_private.clone(),
         };
-        let network = Network::new(policy, &options.extra_roots_pem)?;
+        let network = Network::new(policy, &options.extra_roots_pem)?.asking(&options.resolvers);
         Runtime::with_network(options, network)
     }
 
@@ -192,7 +211,9 @@ impl Runtime {
             network: Arc::new(network),
             options,
             compiling: Semaphore::new(1),
+            tenants: RwLock::default(),
             next_key: AtomicU64::new(0),
+            references: ReferenceKey::random(),
         };
         inner.start_clock()?;
         Ok(Runtime(Arc::new(inner)))
@@ -215,17 +236,25 @@ impl Runtime {
         limits(&self.0.options, kind)
     }
 
+    /// Says which tenants have bounds of their own, by their [`InstallOptions::tenant`](crate::InstallOptions::tenant).
+    /// Counts for every call that begins from now on.
+    pub fn set_tenants(&self, tenants: HashMap<u64, TenantLimits>) {
+        *self.0.tenants.write() = tenants;
+    }
+
     /// What is running now.
     pub fn stats(&self) -> RuntimeStats {
-        self.0.machines().fold(RuntimeStats::default(), |sum, machine| {
-            let slots = &machine.slots;
-            RuntimeStats {
-                slots: sum.slots + slots.total(),
-                live: sum.live + slots.live(),
-                idle: sum.idle + slots.idle(),
-                waiting: sum.waiting + slots.waiting(),
-            }
-        })
+        self.0
+            .machines()
+            .fold(RuntimeStats::default(), |sum, machine| {
+                let slots = &machine.slots;
+                RuntimeStats {
+                    slots: sum.slots + slots.total(),
+                    live: sum.live + slots.live(),
+                    idle: sum.idle + slots.idle(),
+                    waiting: sum.waiting + slots.waiting(),
+                }
+            })
     }
 
     /// Components that were being started when this process, or one before it, ended. They are not loaded.
@@ -254,7 +283,10 @@ impl Inner {
     /// Moves the engines' clocks on until they are gone, and lets go of instances that nobody calls.
     fn start_clock(&self) -> std::io::Result<()> {
         let engines = self.machines().map(|machine| machine.engine.weak());
-        let slots: Vec<_> = self.machines().map(|machine| Arc::downgrade(&machine.slots)).collect();
+        let slots: Vec<_> = self
+            .machines()
+            .map(|machine| Arc::downgrade(&machine.slots))
+            .collect();
         engine::start_clock(engines.collect(), move || {
             let alive: Vec<_> = slots.iter().filter_map(Weak::upgrade).collect();
             alive.iter().for_each(|slots| slots.expire());

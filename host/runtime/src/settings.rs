@@ -22,7 +22,7 @@ pub const SETTINGS_MAX_BYTES: usize = 64 << 10;
 /// Objects and lists in each other; a form deeper than this helps nobody, and recursion needs an end.
 const DEPTH_MAX: usize = 8;
 /// Problems reported at once: what fits a screen.
-const PROBLEMS_MAX: usize = 20;
+pub(crate) const PROBLEMS_MAX: usize = 20;
 
 const FORMATS: [&str; 8] = [
     "uri",

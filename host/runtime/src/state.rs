@@ -3,35 +3,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand_core::Rng as _;
 use shoal_model::limit::CallLimits;
 use wasmtime::component::ResourceTable;
-use rand_core::Rng as _;
-use wasmtime_wasi::{
-    HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView,
-};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::bindings::shoal::plugin as wit;
 use crate::call::{LogLevel, LogSource};
-use crate::egress::allow::AllowList;
-use crate::egress::certificate::net_error;
-use crate::egress::connect::ConnectError;
-use crate::egress::http::{FIELDS_MAX_BYTES, HttpGate};
-use crate::egress::target::{Host, Target};
+use crate::egress::allow::Permits;
+use crate::egress::gate::Gate;
+use crate::egress::http::FIELDS_MAX_BYTES;
 use crate::egress::{Contacts, Network};
 use crate::log::CallLog;
 use crate::memory::MemoryLimiter;
 use crate::meter::Meter;
 use crate::receiver::{self, Ingest};
 use crate::seeded::SeededStream;
+use crate::services::Provided;
 
 /// Data of one store.
 pub(crate) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    gate: HttpGate,
-    table: ResourceTable,
-    net_allow: Arc<AllowList>,
+    pub(crate) gate: Gate,
+    pub(crate) table: ResourceTable,
     pub(crate) memory: MemoryLimiter,
     pub(crate) meter: Arc<Meter>,
     pub(crate) limits: CallLimits,
@@ -40,23 +36,36 @@ pub(crate) struct State {
     /// Times that the guest turned to the host in this call.
     pub(crate) host_calls: u64,
     ingest: Option<Arc<dyn Ingest>>,
+    pub(crate) provided: Provided,
 }
 
-/// The world as a deterministic guest sees it.
+/// The world as a guest sees it for whom it is made up.
+#[derive(Clone, Debug)]
 pub(crate) struct FixedWorld {
     /// What its clock shows, milliseconds since the Unix epoch.
     pub(crate) now_unix_ms: i64,
     /// Where its randomness comes from.
     pub(crate) seed: [u8; 32],
+    /// What it measures time with.
+    pub(crate) monotonic: Monotonic,
+}
+
+/// The clock that measures how long something takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Monotonic {
+    /// Everything takes no time.
+    Stands,
+    /// As it is.
+    Runs,
 }
 
 /// What a state is made of.
 pub(crate) struct Parts {
     pub(crate) limits: CallLimits,
     pub(crate) network: Arc<Network>,
-    pub(crate) http_allow: Arc<AllowList>,
-    pub(crate) net_allow: Arc<AllowList>,
+    pub(crate) allow: Arc<Permits>,
     pub(crate) fixed: Option<FixedWorld>,
+    pub(crate) provided: Provided,
 }
 
 impl State {
@@ -70,10 +79,11 @@ impl State {
         State {
             wasi: wasi(&log, &limits, parts.fixed),
             http,
-            gate: HttpGate {
+            gate: Gate {
                 network: parts.network,
-                allow: parts.http_allow,
+                allow: parts.allow,
                 contacts: Contacts::default(),
+                secrets: Arc::clone(&parts.provided.secrets),
                 log,
                 requests_max: limits.http_requests_max,
                 request_body_max_bytes: limits.http_request_body_max_bytes,
@@ -81,13 +91,13 @@ impl State {
                 connections_max: limits.connections_max,
             },
             table,
-            net_allow: parts.net_allow,
             memory: MemoryLimiter::new(limits.memory_max_bytes),
             meter: Arc::default(),
             limits,
             cpu_exceeded: false,
             host_calls: 0,
             ingest: None,
+            provided: parts.provided,
         }
     }
 
@@ -134,15 +144,20 @@ fn wasi(log: &CallLog, limits: &CallLimits, fixed: Option<FixedWorld>) -> WasiCt
     let mut wasi = WasiCtx::builder();
     wasi.stdout(log.stream(LogSource::Stdout))
         .stderr(log.stream(LogSource::Stderr))
-        .max_random_size(limits.random_max_bytes);
+        .max_random_size(limits.random_max_bytes)
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false);
     if let Some(fixed) = fixed {
         let mut number = SeededStream::new(fixed.seed, b'n');
         let number = u128::from(number.next_u64()) << 64 | u128::from(number.next_u64());
         wasi.insecure_random_seed(number)
             .secure_random(SeededStream::new(fixed.seed, b's'))
             .insecure_random(SeededStream::new(fixed.seed, b'i'))
-            .wall_clock(FixedClock(fixed.now_unix_ms))
-            .monotonic_clock(FixedClock(0));
+            .wall_clock(FixedClock(fixed.now_unix_ms));
+        if fixed.monotonic == Monotonic::Stands {
+            wasi.monotonic_clock(FixedClock(0));
+        }
     }
     wasi.build()
 }
@@ -202,47 +217,6 @@ impl wit::log::Host for State {
             wit::log::Level::Error => LogLevel::Error,
         };
         self.gate.log.write(level, message);
-    }
-}
-
-impl wit::net::Host for State {
-    async fn tls_certificate(
-        &mut self,
-        host: String,
-        port: u16,
-        timeout_ms: u32,
-    ) -> Result<wit::net::PeerCertificate, wit::net::NetError> {
-        let gate = &self.gate;
-        let denied = |reason: String| {
-            gate.log.remark(reason.clone());
-            Err(wit::net::NetError::Denied(reason))
-        };
-        if !gate.contacts.may_ask(gate.requests_max) {
-            return denied(format!(
-                "{} connections are the most that one call may make",
-                gate.requests_max
-            ));
-        }
-        let target = match Host::parse(&host) {
-            Ok(host) if port != 0 => Target { host, port },
-            Ok(_) => return denied("0 is not a port".to_owned()),
-            Err(reason) => return denied(reason),
-        };
-        if !self.net_allow.allows(&target) {
-            let error = net_error(ConnectError::NotGranted(target));
-            if let wit::net::NetError::Denied(reason) = &error {
-                gate.log.remark(reason.clone());
-            }
-            return Err(error);
-        }
-        let time = Duration::from_millis(u64::from(timeout_ms));
-        let looked = gate.network.tls_certificate(&target, time).await;
-        match &looked {
-            Ok(_) => gate.contacts.contacted(&target),
-            Err(wit::net::NetError::Denied(reason)) => gate.log.remark(reason.clone()),
-            Err(_) => {}
-        }
-        looked
     }
 }
 

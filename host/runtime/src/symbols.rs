@@ -195,7 +195,11 @@ pub(crate) fn demangled(name: &str) -> String {
 fn shortened<'a>(file: &'a str, folder: Option<&str>) -> &'a str {
     let below = folder.and_then(|folder| file.strip_prefix(folder)?.strip_prefix('/'));
     // The standard library: /rustc/<commit>/library/…
-    let library = || file.strip_prefix("/rustc/")?.split_once('/').map(|(_, rest)| rest);
+    let library = || {
+        file.strip_prefix("/rustc/")?
+            .split_once('/')
+            .map(|(_, rest)| rest)
+    };
     below.or_else(library).unwrap_or(file)
 }
 
@@ -205,7 +209,10 @@ mod tests {
 
     #[test]
     fn names_and_paths_are_those_of_the_source() {
-        assert_eq!(demangled("_ZN4acme5parse17h0123456789abcdefE"), "acme::parse");
+        assert_eq!(
+            demangled("_ZN4acme5parse17h0123456789abcdefE"),
+            "acme::parse"
+        );
         assert_eq!(demangled("parse_page"), "parse_page");
         let file = shortened("/home/me/acme/src/lib.rs", Some("/home/me/acme"));
         assert_eq!(file, "src/lib.rs");

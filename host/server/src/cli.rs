@@ -3,12 +3,17 @@
 //!
 //! Exit codes: 0 done, 1 it did not work, 2 the command line is wrong.
 
+mod audit;
+mod author;
 mod client;
 mod health;
 mod job;
+mod limits;
 mod output;
 mod plugin;
+mod publisher;
 mod query;
+mod release;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -73,9 +78,20 @@ enum Command {
     /// Plugins: add, approve, enable for a tenant.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Publishers: keys by which plugins may be signed.
+    #[command(subcommand)]
+    Publisher(publisher::PublisherCommand),
+    /// Who did what, the latest first.
+    Audit(audit::AuditCommand),
     /// Jobs: scheduled work; post a run, look at runs.
     #[command(subcommand)]
     Job(job::JobCommand),
+    /// Compile a component; the server starts this for itself.
+    #[command(hide = true)]
+    CompileComponent {
+        /// What the server says.
+        arguments: Vec<String>,
+    },
     /// Ask PromQL of a tenant's series.
     #[command(
         after_help = "Examples:\n  shoal query 'sum by (host) (up)' --tenant acme\n  \
@@ -97,6 +113,11 @@ enum TenantCommand {
     },
     /// List the tenants.
     List,
+    /// Show or change what a tenant's plugins may use.
+    #[command(
+        after_help = "Examples:\n  shoal tenant limits acme\n  shoal tenant limits acme --weight 2 --set check.cpu_ms=50"
+    )]
+    Limits(limits::LimitsCommand),
 }
 
 #[derive(Subcommand)]
@@ -133,6 +154,10 @@ enum KeyCommand {
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Before anything that takes memory or starts threads, for both are bounded then.
+    if let Command::CompileComponent { arguments } = &cli.command {
+        return shoal_runtime::compile_child(arguments);
+    }
     let output = if cli.json { Output::Json } else { Output::Text };
     // Guests' traps must not cost a native stack trace, nor show one: see the runtime.
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -157,9 +182,14 @@ async fn run(cli: Cli, output: Output) -> anyhow::Result<()> {
             start_logging();
             crate::serve::run(Config::load(overrides)?).await
         }
+        Command::CompileComponent { .. } => Ok(()),
         Command::Tenant(command) => tenant(Client::new(&cli.server)?, command, output).await,
         Command::Key(command) => key(Client::new(&cli.server)?, command, output).await,
         Command::Plugin(command) => plugin::run(&cli.server, command, output).await,
+        Command::Publisher(command) => {
+            publisher::run(&Client::new(&cli.server)?, command, output).await
+        }
+        Command::Audit(command) => audit::run(&Client::new(&cli.server)?, command, output).await,
         Command::Job(command) => job::run(&Client::new(&cli.server)?, command, output).await,
         Command::Query(command) => query::run(&Client::new(&cli.server)?, command, output).await,
     }
@@ -181,6 +211,7 @@ async fn tenant(client: Client, command: TenantCommand, output: Output) -> anyho
                 Table::of(&list["tenants"], &["key", "name"]).to_string()
             });
         }
+        TenantCommand::Limits(command) => limits::run(&client, command, output).await?,
     }
     Ok(())
 }

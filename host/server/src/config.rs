@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::limits::LimitsByKind;
+
 /// The settings of one process, complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -24,14 +26,68 @@ pub struct Config {
     pub otlp_grpc: SocketAddr,
     /// Networks (CIDR) that plugins may reach although they are private.
     pub allow_private: Vec<String>,
+    /// Resolvers that plugins' DNS queries are put to; empty for the system's.
+    pub resolvers: Vec<SocketAddr>,
+    /// What plugins must be and may do, and how they are compiled.
+    pub plugins: PluginsSection,
+    /// What plugins of a kind may use, where it differs from the default.
+    pub limits: LimitsByKind,
     /// How far the server's clock is ahead of the system's; zero but in rehearsals.
     pub clock_ahead: Duration,
     /// In which currency statements are.
     pub currency: Currency,
     /// Where people reach this server, for links in notifications; empty when nobody said.
     pub public_url: String,
-    /// What plugins must be and may do.
-    pub plugins: PluginsSection,
+    /// The way of mail.
+    pub mail: MailConfig,
+}
+
+/// How plugins' mail is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MailConfig {
+    /// `smtp://user@host:587` or `smtps://…`; no mail without.
+    pub relay: Option<String>,
+    /// Who writes, such as `Shoal <shoal@example.com>`.
+    pub from: Option<String>,
+    /// The password of the relay's user.
+    pub password: Option<Hidden>,
+    /// The file with that password; what is in `password` goes before it.
+    pub password_file: Option<PathBuf>,
+    /// Whether the relay must speak TLS.
+    pub tls: MailTls,
+}
+
+/// Whether a relay must speak TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MailTls {
+    /// From the first byte (`smtps://`) or by STARTTLS (`smtp://`), before anything else is said.
+    #[default]
+    Required,
+    /// Never: for a relay on this machine or in a network of its own.
+    None,
+}
+
+/// A text that no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(String);
+
+impl Hidden {
+    /// Hides a text.
+    pub fn new(text: String) -> Hidden {
+        Hidden(text)
+    }
+
+    /// The text.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
 }
 
 /// A currency.
@@ -64,6 +120,12 @@ pub struct File {
     /// `[plugins]`
     #[serde(default)]
     pub plugins: PluginsSection,
+    /// `[limits.KIND]`
+    #[serde(default)]
+    pub limits: LimitsByKind,
+    /// `[mail]`
+    #[serde(default)]
+    pub mail: MailSection,
     /// Where people reach this server, such as `https://shoal.example.com`.
     pub public_url: Option<String>,
 }
@@ -76,6 +138,14 @@ pub struct PluginsSection {
     pub signatures: Option<String>,
     /// What no plugin gets beyond, such as `["http *:443", "net tls *"]` [default: everything].
     pub ceiling: Option<Vec<String>>,
+    /// Processor time that compiling one plugin may take, in seconds [default: 30].
+    pub compile_seconds: Option<u64>,
+    /// Memory that compiling one plugin may take, in MiB [default: 1024].
+    pub compile_memory_mib: Option<u64>,
+    /// How much all compiled plugins may take on disk, in MiB [default: 2048].
+    pub kept_mib: Option<u64>,
+    /// Whether plugins of the class `large`, interpreters, are accepted [default: false].
+    pub allow_large: Option<bool>,
 }
 
 /// `[billing]`
@@ -86,6 +156,20 @@ pub struct BillingSection {
     pub currency: Option<String>,
     /// Digits after the point that amounts have [default: 0].
     pub currency_digits: Option<u8>,
+}
+
+/// `[mail]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailSection {
+    /// `smtp://user@host:587` or `smtps://user@host:465`.
+    pub relay: Option<String>,
+    /// Who writes, such as `Shoal <shoal@example.com>`.
+    pub from: Option<String>,
+    /// A file with the password of the relay's user in its first line.
+    pub password_file: Option<PathBuf>,
+    /// `required` or `none` [default: required].
+    pub tls: Option<MailTls>,
 }
 
 /// `[database]`
@@ -115,6 +199,9 @@ pub struct NetworkSection {
     /// Networks (CIDR) that plugins may reach although they are private.
     #[serde(default)]
     pub allow_private: Vec<String>,
+    /// Resolvers that plugins' DNS queries are put to, such as `9.9.9.9:53`.
+    #[serde(default)]
+    pub resolvers: Vec<SocketAddr>,
 }
 
 impl File {
@@ -165,6 +252,15 @@ pub struct Overrides {
         value_delimiter = ','
     )]
     pub allow_private: Vec<String>,
+    /// Password of the user in the configuration's [mail] relay.
+    #[arg(
+        long,
+        env = "SHOAL_MAIL_PASSWORD",
+        value_name = "PASSWORD",
+        hide = true,
+        hide_env_values = true
+    )]
+    pub mail_password: Option<String>,
     /// Rehearse: run this many seconds ahead of the system's clock.
     #[arg(
         long,
@@ -212,13 +308,22 @@ impl Config {
                 .or(file.listen.otlp_grpc)
                 .unwrap_or(local(4317)),
             allow_private,
+            plugins: file.plugins,
+            resolvers: file.network.resolvers,
+            limits: file.limits,
             clock_ahead: Duration::from_secs(flags.clock_ahead_seconds.unwrap_or(0)),
             currency: Currency {
                 code: file.billing.currency.unwrap_or_else(|| "JPY".to_owned()),
                 digits: file.billing.currency_digits.unwrap_or(0),
             },
             public_url: file.public_url.unwrap_or_default(),
-            plugins: file.plugins,
+            mail: MailConfig {
+                relay: file.mail.relay,
+                from: file.mail.from,
+                password: flags.mail_password.map(Hidden::new),
+                password_file: file.mail.password_file,
+                tls: file.mail.tls.unwrap_or_default(),
+            },
             data,
         }
     }
@@ -231,7 +336,7 @@ mod tests {
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file: File = toml::from_str(
-            "data = \"/var/lib/shoal\"\n[listen]\nhttp = \"0.0.0.0:80\"\n[network]\nallow_private = [\"10.0.0.0/8\"]",
+            "data = \"/var/lib/shoal\"\n[listen]\nhttp = \"0.0.0.0:80\"\n[network]\nallow_private = [\"10.0.0.0/8\"]\nresolvers = [\"9.9.9.9:53\"]\n[limits.check]\ncpu_ms = 500",
         )
         .expect("a good file");
         let flags = Overrides {
@@ -243,6 +348,8 @@ mod tests {
         assert_eq!(config.http.port(), 0);
         assert_eq!(config.otlp_grpc.port(), 4317);
         assert_eq!(config.allow_private, ["10.0.0.0/8"]);
+        assert_eq!(config.resolvers, [SocketAddr::from(([9, 9, 9, 9], 53))]);
+        assert_eq!(config.limits["check"].cpu_ms, Some(500));
     }
 
     #[test]

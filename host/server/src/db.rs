@@ -98,6 +98,8 @@ pub mod monitors;
 pub mod notifications;
 pub mod plugin_failures;
 pub mod plugin_health;
+pub mod plugin_kv;
+pub mod plugin_limits;
 pub mod plugin_usage;
 pub mod plugins;
 pub mod publishers;
@@ -223,7 +225,7 @@ impl DbError {
     }
 
     /// For a value in a column that its type refuses.
-    pub(in crate::db) fn corrupt(
+    pub(crate) fn corrupt(
         table: &'static str,
         key: impl ToString,
         problem: impl ToString,

@@ -12,6 +12,7 @@ mod input;
 mod installations;
 mod jobs;
 mod keys;
+mod limits;
 mod monitors;
 mod openapi;
 mod plugin_health;
@@ -77,6 +78,7 @@ pub fn routes() -> Vec<Route> {
     [
         tenants::routes(),
         keys::routes(),
+        limits::routes(),
         plugins::routes(),
         releases::routes(),
         publishers::routes(),

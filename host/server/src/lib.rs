@@ -15,6 +15,8 @@ pub mod grpc;
 pub mod http;
 pub mod ingest;
 pub mod jobs;
+pub mod limits;
+pub mod mail;
 pub mod monitoring;
 pub mod notify;
 pub mod observe;

@@ -11,6 +11,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow, bail};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
 
 use crate::random;
 
@@ -20,7 +22,11 @@ const NONCE_BYTES: usize = 24;
 
 /// Seals and opens secrets.
 #[derive(Clone)]
-pub struct SecretBox(XChaCha20Poly1305);
+pub struct SecretBox {
+    cipher: XChaCha20Poly1305,
+    /// What other keys are derived with.
+    derive: Hmac<Sha256>,
+}
 
 impl SecretBox {
     /// Reads the deployment's key, or makes it at the first start (mode 0600).
@@ -61,7 +67,18 @@ impl SecretBox {
     }
 
     fn new(key: &[u8; 32]) -> SecretBox {
-        SecretBox(XChaCha20Poly1305::new(key.into()))
+        SecretBox {
+            cipher: XChaCha20Poly1305::new(key.into()),
+            derive: Hmac::new_from_slice(key).expect("HMAC takes keys of any length"),
+        }
+    }
+
+    /// A key for another purpose, the same at every start, from which nothing else can be concluded.
+    pub fn derived_key(&self, purpose: &str) -> [u8; 32] {
+        let mut derive = self.derive.clone();
+        derive.update(b"shoal key for ");
+        derive.update(purpose.as_bytes());
+        derive.finalize().into_bytes().into()
     }
 
     /// Seals a text for one place.
@@ -72,7 +89,7 @@ impl SecretBox {
             aad: place.as_bytes(),
         };
         let sealed = self
-            .0
+            .cipher
             .encrypt(&XNonce::from(nonce), payload)
             .expect("a text in memory is shorter than the cipher's limit of 256 GiB");
         [nonce.as_slice(), &sealed].concat()
@@ -92,7 +109,7 @@ impl SecretBox {
             aad: place.as_bytes(),
         };
         let text = self
-            .0
+            .cipher
             .decrypt(&XNonce::from(*nonce), payload)
             .map_err(|_| wrong())?;
         String::from_utf8(text).map_err(|_| wrong())
@@ -113,6 +130,8 @@ mod tests {
             again.open_sealed(&sealed, "1/ins_a/token").expect("opened"),
             "hunter2"
         );
+        assert_eq!(again.derived_key("a"), secrets.derived_key("a"));
+        assert_ne!(secrets.derived_key("a"), secrets.derived_key("b"));
         assert!(again.open_sealed(&sealed, "2/ins_a/token").is_err());
         assert!(again.open_sealed(&sealed[..10], "1/ins_a/token").is_err());
         assert_ne!(

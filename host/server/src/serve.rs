@@ -8,14 +8,15 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use shoal_model::alert::{Comparison, Rule, Thresholds};
+use shoal_model::limit::CallLimits;
 use shoal_model::{MonitorId, TenantId, Timestamp};
-use shoal_runtime::{Runtime, RuntimeOptions};
+use shoal_runtime::{ArtifactOptions, CompileLimits, Compiler, MailRelay, Runtime, RuntimeOptions};
 use shoal_store::{Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -30,14 +31,15 @@ use crate::db::monitors::Definition;
 use crate::ingest::admission::Admission;
 use crate::ingest::own::OwnSamples;
 use crate::ingest::receive::Receivers;
+use crate::mail::SmtpRelay;
 use crate::observe::{self, Observe};
-use crate::plugins::{PluginCalls, PluginRegistry, Policy, RegistryParts};
+use crate::plugins::{PluginCalls, PluginRegistry, PluginServices, Policy, RegistryParts};
 use crate::query::Queries;
 use crate::random::RandomId as _;
 use crate::secrets::SecretBox;
 use crate::task::Tasks;
 use crate::telemetry::Telemetry;
-use crate::{jobs, notify};
+use crate::{jobs, limits, notify};
 
 /// How long requests and background work may take to end.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
@@ -45,6 +47,8 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
 const FILES_WANTED: u64 = 16_384;
 /// What 2,000 connections on three ports, the requests of plugins, the database and the segments need.
 const FILES_NEEDED: u64 = 4_096;
+/// How much all compiled plugins may take on disk, in MiB, unless the operator says: some thousand of usual ones.
+const KEPT_MIB: u64 = 2048;
 /// The file with the first operator key, in the data folder.
 pub const OPERATOR_KEY_FILE: &str = "operator.key";
 /// The file with the addresses that the server listens on, in the data folder.
@@ -304,22 +308,66 @@ fn plugins_down() -> Definition {
 }
 
 fn plugins(config: &Config, db: &Db, clock: &Clock) -> Result<PluginRegistry> {
+    let relay = SmtpRelay::open(&config.mail, clock.clone())?;
+    let relay = relay.map(|relay| Arc::new(relay) as Arc<dyn MailRelay>);
     let allow_private = config
         .allow_private
         .iter()
         .map(|cidr| cidr.parse())
         .collect::<Result<_, _>>()?;
+    let secrets = SecretBox::open(&config.data)?;
+    let set = limits::checked(&config.limits).map_err(|why| anyhow!("{why}"))?;
+    let limits = set.into_iter().map(|(kind, set)| {
+        let limits = CallLimits::for_kind(kind).with(&set);
+        (kind, limits)
+    });
     let runtime = Runtime::new(RuntimeOptions {
         allow_private,
+        resolvers: config.resolvers.clone(),
+        limits: limits.collect(),
+        allow_large: config.plugins.allow_large.unwrap_or(false),
+        compiler: Compiler::Child {
+            program: own_binary()?,
+            arguments: vec!["compile-component".into()],
+        },
+        compile: compile_limits(config),
+        artifacts: Some(ArtifactOptions {
+            folder: config.data.join("plugins"),
+            key: secrets.derived_key("compiled plugins"),
+            max_bytes: config.plugins.kept_mib.unwrap_or(KEPT_MIB) << 20,
+        }),
         ..RuntimeOptions::default()
     })?;
     Ok(PluginRegistry::new(RegistryParts {
         runtime,
         db: db.clone(),
-        secrets: SecretBox::open(&config.data)?,
+        secrets,
         clock: clock.clone(),
         policy: Policy::of(&config.plugins)?,
+        services: PluginServices::new(clock.clone(), relay),
     }))
+}
+
+fn compile_limits(config: &Config) -> CompileLimits {
+    let default = CompileLimits::default();
+    let plugins = &config.plugins;
+    CompileLimits {
+        cpu: plugins
+            .compile_seconds
+            .map_or(default.cpu, Duration::from_secs),
+        memory_max_bytes: plugins
+            .compile_memory_mib
+            .map_or(default.memory_max_bytes, |mib| mib << 20),
+    }
+}
+
+/// What to start for another process of this very program, also when its file was replaced since.
+fn own_binary() -> Result<PathBuf> {
+    let own = Path::new("/proc/self/exe");
+    if own.exists() {
+        return Ok(own.to_owned());
+    }
+    std::env::current_exe().context("cannot find the file of this program")
 }
 
 async fn open_store(config: &Config, db: &Db, now: Timestamp) -> Result<Store> {

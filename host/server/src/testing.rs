@@ -15,7 +15,7 @@ use crate::config::{Config, Overrides};
 use crate::db::Db;
 use crate::ingest::own::OwnSamples;
 use crate::observe::Observe;
-use crate::plugins::{PluginCalls, PluginRegistry, Policy, RegistryParts};
+use crate::plugins::{PluginCalls, PluginRegistry, PluginServices, Policy, RegistryParts};
 use crate::query::Queries;
 use crate::secrets::SecretBox;
 use crate::telemetry::{OwnSample, Query, QueryError, Telemetry, WriteError, WriteSamples};
@@ -54,6 +54,7 @@ pub(crate) async fn app(db: Db, folder: &Path, clock: Clock, engines: Engines) -
         secrets,
         clock: clock.clone(),
         policy: Policy::default(),
+        services: PluginServices::new(clock.clone(), None),
     });
     let options = StoreOptions::new(folder.join("telemetry"));
     let opened = Store::open(options, Arc::new(MemoryCatalog::new()), clock.now()).await;

@@ -5,12 +5,13 @@
 //! `http_check_certificate_expiry_seconds`. Redirects are not followed: a 301 is an answer like any other.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use shoal_sdk::check::{Check, Outcome, Status};
 use shoal_sdk::http::{HttpError, Request, Response, Scheme, Url};
-use shoal_sdk::net::{self, NetError, PeerCertificate};
-use shoal_sdk::{Context, Failure};
+use shoal_sdk::net::{self, Certificate, NetError, TlsSession};
+use shoal_sdk::rules::{Problem, SettingsRules};
+use shoal_sdk::{Context, Failure, clock};
 
 struct HttpCheck;
 
@@ -63,7 +64,7 @@ impl Check for HttpCheck {
         findings.extend(
             certificate
                 .as_ref()
-                .and_then(|seen| settings.judge_certificate(seen, now_ms())),
+                .and_then(|seen| settings.judge_certificate(seen, clock::now_unix_ms())),
         );
         let (status, summary) = worst(findings);
         let mut outcome = Outcome::new(status, summary)
@@ -72,8 +73,8 @@ impl Check for HttpCheck {
         if let Ok(response) = &answer {
             outcome = outcome.measure("http_check_status_code", f64::from(response.status()));
         }
-        if let Some(Ok(certificate)) = certificate {
-            let left_ms = certificate.not_after_unix_ms - now_ms();
+        if let Some(certificate) = certificate.as_ref().and_then(leaf) {
+            let left_ms = certificate.not_after_unix_ms - clock::now_unix_ms();
             outcome = outcome.measure(
                 "http_check_certificate_expiry_seconds",
                 left_ms as f64 / 1000.0,
@@ -84,6 +85,32 @@ impl Check for HttpCheck {
 }
 
 shoal_sdk::export_check!(HttpCheck);
+shoal_sdk::export_settings!(HttpCheck);
+
+/// Bounds in the wrong order would never be told: the nearer one hides the other.
+impl SettingsRules for HttpCheck {
+    type Settings = Settings;
+
+    fn validate(settings: Settings) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if let (Some(warning), Some(critical)) = (settings.warning_ms, settings.critical_ms)
+            && warning >= critical
+        {
+            let message = format!("{warning} is not below critical_ms, which is {critical}");
+            problems.push(Problem::new("warning_ms", message));
+        }
+        let (warning, critical) = (
+            settings.certificate_warning_days,
+            settings.certificate_critical_days,
+        );
+        if warning < critical {
+            let message =
+                format!("{warning} is below certificate_critical_days, which is {critical}");
+            problems.push(Problem::new("certificate_warning_days", message));
+        }
+        problems
+    }
+}
 
 impl Settings {
     fn request(&self) -> Request {
@@ -141,25 +168,22 @@ impl Settings {
     }
 
     /// The certificate of the address; `None` when it has none because it is not TLS.
-    fn certificate(&self) -> Option<Result<PeerCertificate, NetError>> {
+    fn certificate(&self) -> Option<Result<TlsSession, NetError>> {
         let url = Url::parse(&self.url).ok()?;
         let timeout = Duration::from_millis(self.timeout_ms);
-        (url.scheme == Scheme::Https).then(|| net::tls_certificate(&url.host, url.port, timeout))
+        (url.scheme == Scheme::Https).then(|| net::tls_handshake(&url.host, url.port, timeout))
     }
 
     fn judge_certificate(
         &self,
-        seen: &Result<PeerCertificate, NetError>,
+        seen: &Result<TlsSession, NetError>,
         now_ms: i64,
     ) -> Option<(Status, String)> {
-        let certificate = match seen {
-            Ok(certificate) => certificate,
-            // Whatever keeps a handshake from succeeding has kept the request from it too, and is told there.
-            Err(error) => {
-                shoal_sdk::log::warn!("no certificate: {error:?}");
-                return None;
-            }
-        };
+        // Whatever keeps a handshake from succeeding has kept the request from it too, and is told there.
+        if let Err(error) = seen {
+            shoal_sdk::log::warn!("no certificate: {error:?}");
+        }
+        let certificate = leaf(seen)?;
         let days = (certificate.not_after_unix_ms - now_ms).div_euclid(86_400_000);
         let status = if days < self.certificate_critical_days {
             Status::Critical
@@ -197,10 +221,9 @@ fn worst(findings: Vec<(Status, String)>) -> (Status, String) {
     (status, sentences.collect::<Vec<_>>().join("; "))
 }
 
-fn now_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as i64)
+/// The server's own certificate.
+fn leaf(seen: &Result<TlsSession, NetError>) -> Option<&Certificate> {
+    seen.as_ref().ok()?.chain.first()
 }
 
 fn get() -> String {
@@ -226,6 +249,28 @@ mod tests {
 
     fn settings(json: &str) -> Settings {
         shoal_sdk::parse_settings(json).expect("good settings")
+    }
+
+    const DAY_MS: i64 = 86_400_000;
+
+    /// A session with `h`, whose certificate ends then.
+    fn session(not_after_unix_ms: i64) -> TlsSession {
+        TlsSession {
+            protocol: "TLS 1.3".into(),
+            cipher_suite: "TLS13_AES_128_GCM_SHA256".into(),
+            address: "192.0.2.1:443".into(),
+            trusted: false,
+            reason: "expired".into(),
+            chain: vec![Certificate {
+                subject: "CN=h".into(),
+                issuer: "CN=ca".into(),
+                serial: "01".into(),
+                names: vec!["h".into()],
+                not_before_unix_ms: 0,
+                not_after_unix_ms,
+                der: Vec::new(),
+            }],
+        }
     }
 
     fn context() -> Context {
@@ -292,22 +337,18 @@ mod tests {
     fn a_failed_handshake_is_told_with_the_certificate_behind_it() {
         let _host = FakeHost::new()
             .http(|_| Err(HttpError::Tls("the certificate is not trusted".into())))
-            .certificate(|_, _| {
-                Ok(PeerCertificate {
-                    subject: "CN=h".into(),
-                    issuer: "CN=ca".into(),
-                    not_before_unix_ms: 0,
-                    not_after_unix_ms: now_ms() - 60_000,
-                    trusted: false,
-                })
-            });
+            .tls(|_, _| Ok(session(10 * DAY_MS - 60_000)))
+            .at_unix_ms(10 * DAY_MS);
         let outcome = run(r#"{"url":"https://[::1]:8443/"}"#);
         assert_eq!(
             outcome.summary,
             "https://[::1]:8443/ cannot be asked: TLS failed: the certificate is not trusted; \
              the certificate of CN=h expired 1 days ago"
         );
-        assert!(outcome.value("http_check_certificate_expiry_seconds") < Some(0.0));
+        assert_eq!(
+            outcome.value("http_check_certificate_expiry_seconds"),
+            Some(-60.0)
+        );
     }
 
     #[test]
@@ -323,25 +364,38 @@ mod tests {
     #[test]
     fn a_certificate_about_to_expire_is_told_in_days() {
         let settings = settings(r#"{"url":"https://h:8443/x"}"#);
-        let _host = FakeHost::new().certificate(|host, port| {
+        let _host = FakeHost::new().tls(|host, port| {
             assert_eq!((host, port), ("h", 8443));
-            Ok(PeerCertificate {
-                subject: "CN=h".into(),
-                issuer: "CN=ca".into(),
-                not_before_unix_ms: 0,
-                not_after_unix_ms: 10 * 86_400_000,
-                trusted: true,
-            })
+            Ok(session(10 * DAY_MS))
         });
         let seen = settings.certificate().expect("TLS");
         let judged = |now_days: i64| {
             settings
-                .judge_certificate(&seen, now_days * 86_400_000)
+                .judge_certificate(&seen, now_days * DAY_MS)
                 .map(|(s, _)| s)
         };
         assert_eq!(
             [judged(-10), judged(1), judged(8)],
             [None, Some(Status::Warning), Some(Status::Critical)]
+        );
+    }
+
+    #[test]
+    fn bounds_in_the_wrong_order_are_a_problem() {
+        let problems = |json: &str| {
+            let problems = HttpCheck::validate(settings(json));
+            let texts: Vec<_> = problems.into_iter().map(|p| p.setting).collect();
+            texts.join(",")
+        };
+        assert_eq!(
+            problems(r#"{"url":"http://h/","warning_ms":10,"critical_ms":20}"#),
+            ""
+        );
+        assert_eq!(
+            problems(
+                r#"{"url":"http://h/","warning_ms":20,"critical_ms":20,"certificate_warning_days":1}"#
+            ),
+            "warning_ms,certificate_warning_days"
         );
     }
 }

@@ -3,23 +3,38 @@
 //! State is per thread, as tests are; making a [`FakeHost`] resets it and dropping it removes the answers.
 //! A function without an answer behaves like a capability that was not granted.
 
+pub(crate) mod net;
+
+pub use net::FakePeer;
+
 use std::cell::RefCell;
-use std::time::Duration;
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
 
 use crate::http::{HttpError, Request, Response};
 use crate::ingest::{Committed, IngestError, Metrics};
+use crate::kv::KvError;
 use crate::log::Level;
-use crate::net::{NetError, PeerCertificate};
+use crate::mail::{MailError, Message};
+use crate::secrets::{KeyEncoding, SecretError};
 
 type Http = Box<dyn FnMut(&Request) -> Result<Response, HttpError>>;
-type Certificate = Box<dyn FnMut(&str, u16) -> Result<PeerCertificate, NetError>>;
 type Ingest = Box<dyn FnMut(&Metrics) -> Result<Committed, IngestError>>;
+type Mail = Box<dyn FnMut(&Message) -> Result<String, MailError>>;
 
 #[derive(Default)]
 struct State {
     http: Option<Http>,
-    certificate: Option<Certificate>,
+    now_unix_ms: Option<i64>,
     ingest: Option<Ingest>,
+    mail: Option<Mail>,
+    values: Option<BTreeMap<String, Vec<u8>>>,
+    secrets: BTreeMap<String, String>,
+    messages: Vec<Message>,
     requests: Vec<Request>,
     batches: Vec<Metrics>,
     lines: Vec<(Level, String)>,
@@ -50,6 +65,7 @@ impl FakeHost {
         reason = "making one resets the thread's state"
     )]
     pub fn new() -> FakeHost {
+        net::reset();
         STATE.set(State::default());
         FakeHost(())
     }
@@ -63,12 +79,9 @@ impl FakeHost {
         self
     }
 
-    /// Answers [`crate::net::tls_certificate`] for a host and port.
-    pub fn certificate(
-        self,
-        answer: impl FnMut(&str, u16) -> Result<PeerCertificate, NetError> + 'static,
-    ) -> FakeHost {
-        STATE.with_borrow_mut(|state| state.certificate = Some(Box::new(answer)));
+    /// Stops the clock of [`crate::clock`] at a time, milliseconds since the Unix epoch.
+    pub fn at_unix_ms(self, now: i64) -> FakeHost {
+        STATE.with_borrow_mut(|state| state.now_unix_ms = Some(now));
         self
     }
 
@@ -79,6 +92,41 @@ impl FakeHost {
     ) -> FakeHost {
         STATE.with_borrow_mut(|state| state.ingest = Some(Box::new(answer)));
         self
+    }
+
+    /// Takes mail.
+    pub fn mail(
+        self,
+        answer: impl FnMut(&Message) -> Result<String, MailError> + 'static,
+    ) -> FakeHost {
+        STATE.with_borrow_mut(|state| state.mail = Some(Box::new(answer)));
+        self
+    }
+
+    /// Keeps values; none at first, and none expires.
+    pub fn kv(self) -> FakeHost {
+        STATE.with_borrow_mut(|state| state.values = Some(BTreeMap::new()));
+        self
+    }
+
+    /// Knows the secret that a reference stands for, to sign with it. References go out as they are.
+    pub fn secret(self, reference: &str, secret: &str) -> FakeHost {
+        STATE.with_borrow_mut(|state| {
+            state
+                .secrets
+                .insert(reference.to_owned(), secret.to_owned())
+        });
+        self
+    }
+
+    /// The messages handed over so far, in order, refused ones too.
+    pub fn messages(&self) -> Vec<Message> {
+        STATE.with_borrow(|state| state.messages.clone())
+    }
+
+    /// The values that are kept.
+    pub fn values(&self) -> BTreeMap<String, Vec<u8>> {
+        STATE.with_borrow(|state| state.values.clone().unwrap_or_default())
     }
 
     /// The requests sent so far, in order.
@@ -99,6 +147,7 @@ impl FakeHost {
 
 impl Drop for FakeHost {
     fn drop(&mut self) {
+        net::reset();
         STATE.set(State::default());
     }
 }
@@ -115,18 +164,8 @@ pub(crate) fn send(request: &Request) -> Result<Response, HttpError> {
     response
 }
 
-pub(crate) fn tls_certificate(
-    host: &str,
-    port: u16,
-    _: Duration,
-) -> Result<PeerCertificate, NetError> {
-    let denied = || NetError::Denied("the fake host has no certificate".to_owned());
-    let mut answer = STATE
-        .with_borrow_mut(|state| state.certificate.take())
-        .ok_or_else(denied)?;
-    let certificate = answer(host, port);
-    STATE.with_borrow_mut(|state| state.certificate = Some(answer));
-    certificate
+pub(crate) fn now_unix_ms() -> Option<i64> {
+    STATE.with_borrow(|state| state.now_unix_ms)
 }
 
 pub(crate) fn write_metrics(batch: &Metrics) -> Result<Committed, IngestError> {
@@ -139,6 +178,86 @@ pub(crate) fn write_metrics(batch: &Metrics) -> Result<Committed, IngestError> {
     let committed = answer(batch);
     STATE.with_borrow_mut(|state| state.ingest = Some(answer));
     committed
+}
+
+pub(crate) fn send_mail(message: &Message) -> Result<String, MailError> {
+    let answer = STATE.with_borrow_mut(|state| {
+        state.messages.push(message.clone());
+        state.mail.take()
+    });
+    let denied = || MailError::Denied("the fake host takes no mail".to_owned());
+    let mut answer = answer.ok_or_else(denied)?;
+    let taken = answer(message);
+    STATE.with_borrow_mut(|state| state.mail = Some(answer));
+    taken
+}
+
+fn with_values<T>(work: impl FnOnce(&mut BTreeMap<String, Vec<u8>>) -> T) -> Result<T, KvError> {
+    STATE.with_borrow_mut(|state| {
+        let values = state
+            .values
+            .as_mut()
+            .ok_or_else(|| KvError::Unavailable("the fake host keeps no values".to_owned()))?;
+        Ok(work(values))
+    })
+}
+
+pub(crate) fn get(key: &str) -> Result<Option<Vec<u8>>, KvError> {
+    with_values(|values| values.get(key).cloned())
+}
+
+pub(crate) fn set(key: &str, value: &[u8], _: Option<u64>) -> Result<(), KvError> {
+    with_values(|values| drop(values.insert(key.to_owned(), value.to_owned())))
+}
+
+pub(crate) fn swap(
+    key: &str,
+    expected: Option<&[u8]>,
+    new: Option<&[u8]>,
+    _: Option<u64>,
+) -> Result<bool, KvError> {
+    with_values(|values| {
+        let is_expected = values.get(key).map(Vec::as_slice) == expected;
+        if is_expected {
+            match new {
+                Some(new) => drop(values.insert(key.to_owned(), new.to_owned())),
+                None => drop(values.remove(key)),
+            }
+        }
+        is_expected
+    })
+}
+
+pub(crate) fn delete(key: &str) -> Result<(), KvError> {
+    with_values(|values| drop(values.remove(key)))
+}
+
+pub(crate) fn keys(prefix: &str) -> Result<Vec<String>, KvError> {
+    with_values(|values| {
+        let keys = values.keys().filter(|key| key.starts_with(prefix));
+        keys.cloned().collect()
+    })
+}
+
+pub(crate) fn hmac_sha256(
+    reference: &str,
+    encoding: KeyEncoding,
+    data: &[u8],
+) -> Result<Vec<u8>, SecretError> {
+    let secret = STATE.with_borrow(|state| state.secrets.get(reference).cloned());
+    let denied = || SecretError::Denied("the fake host knows no such reference".to_owned());
+    let secret = secret.ok_or_else(denied)?;
+    let key = match encoding {
+        KeyEncoding::Text => secret.into_bytes(),
+        KeyEncoding::Base64 => {
+            let text = secret.rsplit('_').next().unwrap_or_default();
+            let wrong = |_| SecretError::Malformed("the secret is not base64".to_owned());
+            BASE64.decode(text).map_err(wrong)?
+        }
+    };
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");
+    mac.update(data);
+    Ok(mac.finalize().into_bytes().to_vec())
 }
 
 pub(crate) fn log(level: Level, message: &str) {

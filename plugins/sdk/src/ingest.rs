@@ -1,5 +1,10 @@
 //! Handing telemetry to the host. Capability `ingest`; only receivers may have it.
 
+mod batch;
+
+use crate::Failure;
+
+pub use batch::{Batch, Stream};
 pub use crate::bindings::receiver::shoal::plugin::ingest::{Committed, IngestError, Rejection};
 pub use crate::bindings::receiver::shoal::plugin::telemetry::{
     AttributeSets, Histograms, Metrics, Numbers, Series, Symbols,
@@ -16,4 +21,19 @@ pub fn write_metrics(batch: &Metrics) -> Result<Committed, IngestError> {
     return crate::bindings::receiver::shoal::plugin::ingest::write_metrics(batch);
     #[cfg(not(target_arch = "wasm32"))]
     crate::double::write_metrics(batch)
+}
+
+/// What a receiver answers when nothing was taken.
+impl From<IngestError> for Failure {
+    fn from(error: IngestError) -> Failure {
+        match error {
+            IngestError::Malformed(why) => Failure::rejected("malformed", why),
+            IngestError::Overloaded(after_ms) => Failure::retry_after(
+                "overloaded",
+                "the store has no room now",
+                std::time::Duration::from_millis(after_ms),
+            ),
+            IngestError::Unavailable(why) => Failure::retry("unavailable", why),
+        }
+    }
 }

@@ -39,14 +39,19 @@ extern crate self as shoal_sdk;
 pub mod billing_rule;
 pub mod channel;
 pub mod check;
+pub mod clock;
 pub mod decimal;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod double;
 pub mod http;
 pub mod ingest;
+pub mod kv;
 pub mod log;
+pub mod mail;
 pub mod net;
 pub mod receiver;
+pub mod rules;
+pub mod secrets;
 
 mod failure;
 mod settings;
@@ -55,7 +60,7 @@ pub use bindings::check::shoal::plugin::types::{
     CallContext as Context, Failure, FailureDetail, Label, RetryDetail,
 };
 pub use decimal::Decimal;
-pub use serde_json::json;
+pub use serde_json::{Map, Value, json};
 pub use settings::parse as parse_settings;
 #[doc(hidden)]
 pub use wit_bindgen;
@@ -89,8 +94,22 @@ pub mod bindings {
             default_bindings_module: "::shoal_sdk::bindings::receiver",
             additional_derives: [PartialEq],
             with: {
+                "shoal:plugin/kv@0.1.0": crate::bindings::check::shoal::plugin::kv,
                 "shoal:plugin/types@0.1.0": crate::bindings::check::shoal::plugin::types,
                 "shoal:plugin/log@0.1.0": crate::bindings::check::shoal::plugin::log,
+            },
+        });
+    }
+    pub mod settings {
+        wit_bindgen::generate!({
+            world: "settings-plugin",
+            path: "../../wit",
+            pub_export_macro: true,
+            runtime_path: "::shoal_sdk::wit_bindgen::rt",
+            default_bindings_module: "::shoal_sdk::bindings::settings",
+            additional_derives: [PartialEq],
+            with: {
+                "shoal:plugin/types@0.1.0": crate::bindings::check::shoal::plugin::types,
             },
         });
     }
@@ -103,6 +122,8 @@ pub mod bindings {
             default_bindings_module: "::shoal_sdk::bindings::channel",
             additional_derives: [PartialEq],
             with: {
+                "shoal:plugin/kv@0.1.0": crate::bindings::check::shoal::plugin::kv,
+                "shoal:plugin/secrets@0.1.0": crate::bindings::check::shoal::plugin::secrets,
                 "shoal:plugin/types@0.1.0": crate::bindings::check::shoal::plugin::types,
                 "shoal:plugin/log@0.1.0": crate::bindings::check::shoal::plugin::log,
             },

@@ -160,7 +160,12 @@ mod tests {
             ..origin
         };
         assert!(refused(&key, &other, &sealed), "engine");
-        for at in [0, MAGIC.len(), MAGIC.len() + TAG_BYTES + 100, sealed.len() - 1] {
+        for at in [
+            0,
+            MAGIC.len(),
+            MAGIC.len() + TAG_BYTES + 100,
+            sealed.len() - 1,
+        ] {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
             assert!(refused(&key, &origin, &changed), "byte {at}");

@@ -130,6 +130,12 @@ pub(crate) struct AddressPolicy {
 }
 
 impl AddressPolicy {
+    /// Whether the operator opened this address.
+    pub(crate) fn opens(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.open.iter().any(|range| range.contains(ip))
+    }
+
     /// Why an address is refused; `None` when it may be connected to.
     ///
     /// An IPv6 address that stands for an IPv4 address is judged as that one.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -30,11 +31,13 @@ impl Resolve for SystemResolver {
     }
 }
 
+/// Bytes both ways, with TLS or without.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
-    #[error("{0} is not in the grant of this installation: ask whoever grants it")]
-    NotGranted(Target),
     #[error(
         "{target} resolves to {ip} ({range}), which plugins are not connected to unless the operator opens it (network.allow_private)"
     )]
@@ -85,8 +88,11 @@ impl Network {
         }
     }
 
-    /// The addresses that may be connected to.
-    async fn addresses(&self, target: &Target) -> Result<Vec<IpAddr>, ConnectError> {
+    /// The addresses that may be connected to; at least one.
+    pub(crate) async fn addresses(&self, target: &Target) -> Result<Vec<IpAddr>, ConnectError> {
+        if let Some(script) = &self.script {
+            script.before_resolving(target).await?;
+        }
         let found = match &target.host {
             Host::Ip(ip) => vec![*ip],
             Host::Name(name) => timeout(RESOLVE_MAX, self.resolver.resolve(name))

@@ -15,17 +15,17 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::egress::allow::AllowList;
-use crate::egress::connect::ConnectError;
+use crate::egress::allow::Act;
+use crate::egress::connect::{ConnectError, Stream};
+use crate::egress::gate::Gate;
 use crate::egress::target::Target;
-use crate::egress::{Contacts, HANDSHAKE_MAX, Network, tls};
-use crate::log::CallLog;
+use crate::egress::{HANDSHAKE_MAX, tls};
+use crate::secrets::outgoing::{Filled, Unfilled};
 
 /// Longest wait for the first byte of an answer; the call's own time ends it sooner.
 const FIRST_BYTE_MAX: Duration = Duration::from_secs(30);
@@ -43,23 +43,10 @@ const CHUNK_MAX_BYTES: usize = 64 << 10;
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("shoal/", env!("CARGO_PKG_VERSION")));
 
-/// What one instance may send. Its parts are shared with the call's report.
-#[derive(Clone)]
-pub(crate) struct HttpGate {
-    pub(crate) network: Arc<Network>,
-    pub(crate) allow: Arc<AllowList>,
-    pub(crate) contacts: Contacts,
-    pub(crate) log: CallLog,
-    pub(crate) requests_max: u32,
-    pub(crate) request_body_max_bytes: u64,
-    pub(crate) body_max_bytes: u64,
-    pub(crate) connections_max: u32,
-}
-
 type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Result<(Response<WasiBody>, Driver), Error>;
 
-impl WasiHttpHooks for HttpGate {
+impl WasiHttpHooks for Gate {
     fn is_supported_scheme(&mut self, scheme: &Scheme) -> bool {
         *scheme == Scheme::HTTPS || *scheme == Scheme::HTTP
     }
@@ -76,13 +63,7 @@ impl WasiHttpHooks for HttpGate {
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let gate = self.clone();
         Box::new(async move {
-            if !gate.contacts.may_ask(gate.requests_max) {
-                gate.log.remark(format!(
-                    "the request was refused: {} are the most that one call may make",
-                    gate.requests_max
-                ));
-                return Err(Error::ConnectionLimitReached);
-            }
+            gate.may_ask().map_err(|_| Error::ConnectionLimitReached)?;
             gate.send(request, options.unwrap_or_default()).await
         })
     }
@@ -105,10 +86,7 @@ impl WasiHttpHooks for HttpGate {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-impl HttpGate {
+impl Gate {
     async fn send(&self, request: Request<WasiBody>, options: RequestOptions) -> Sent {
         let target = Target::of_uri(request.uri()).map_err(|why| {
             self.log
@@ -118,15 +96,16 @@ impl HttpGate {
         if request.method() == Method::CONNECT {
             return Err(Error::HttpRequestMethodInvalid);
         }
-        let Some(connection) = self.contacts.open(self.connections_max) else {
-            self.log.remark(format!(
-                "the request was refused: {} connections are the most that one call may have open at a time",
-                self.connections_max
-            ));
-            return Err(Error::ConnectionLimitReached);
-        };
+        self.check(Act::Http(request.method()), &target)
+            .map_err(|_| Error::HttpRequestDenied)?;
+        let connection = self.may_hold();
+        let connection = connection.map_err(|_| Error::ConnectionLimitReached)?;
         let is_tls = request.uri().scheme() == Some(&Scheme::HTTPS);
-        let opening = self.open(&target, is_tls);
+        let filled = self
+            .secrets
+            .fill(&target, request, self.request_body_max_bytes);
+        let Filled { request, carries } = filled.await.map_err(|e| self.unfilled(&target, e))?;
+        let opening = self.open(&target, is_tls, carries.as_deref());
         let stream = match options.connect_timeout {
             Some(wanted) => timeout(wanted, opening)
                 .await
@@ -141,20 +120,43 @@ impl HttpGate {
         Ok((answer, driver))
     }
 
-    /// Connects, with TLS if it is wanted.
-    async fn open(&self, target: &Target, is_tls: bool) -> Result<Box<dyn Stream>, Error> {
-        let connected = if self.allow.allows(target) {
-            self.network.connect(target).await
-        } else {
-            Err(ConnectError::NotGranted(target.clone()))
-        };
+    /// Connects, with TLS if it is wanted; a secret goes without only where the operator opened the address.
+    async fn open(
+        &self,
+        target: &Target,
+        is_tls: bool,
+        secret: Option<&str>,
+    ) -> Result<Box<dyn Stream>, Error> {
+        if let Some(script) = &self.network.script {
+            let played = script.open(target, is_tls).map_err(|e| {
+                self.log.remark(e.to_string());
+                http_error(e)
+            })?;
+            if let Some(peer) = played {
+                self.contacts.contacted(target);
+                return Ok(Box::new(peer));
+            }
+        }
+        let connected = self.network.connect(target).await;
         let stream = connected.map_err(|e| {
-            self.log.remark(e.to_string());
+            match &e {
+                ConnectError::AddressRefused { .. } => drop(self.refuse(&e)),
+                error => self.log.remark(error.to_string()),
+            }
             http_error(e)
         })?;
         self.contacts.contacted(target);
         if !is_tls {
-            return Ok(Box::new(stream));
+            let peer = stream.peer_addr();
+            return match secret {
+                Some(secret) if !peer.is_ok_and(|peer| self.network.policy.opens(peer.ip())) => {
+                    self.log.remark(format!(
+                        "the request to {target} was refused: it holds the secret {secret} and would go without TLS; use https://, or have the operator open the address (network.allow_private)"
+                    ));
+                    Err(Error::HttpRequestDenied)
+                }
+                _ => Ok(Box::new(stream)),
+            };
         }
         let name = tls::server_name(&target.host).ok_or(Error::HttpRequestUriInvalid)?;
         let connector = TlsConnector::from(Arc::clone(&self.network.tls));
@@ -208,8 +210,14 @@ impl HttpGate {
             })?
             .map_err(|e| self.broken(target, &e))?;
         let between = options.between_bytes_timeout.unwrap_or(BETWEEN_BYTES_MAX);
-        let answer =
-            answer.map(|body| Answer::new(body, self.body_max_bytes, between).boxed_unsync());
+        let answer = answer.map(|body| Answer::new(body, self.body_max_bytes, between));
+        let answer = self.secrets.scrub(answer).map_err(|encoding| {
+            self.log.remark(format!(
+                "the answer of {target} was dropped: its body is encoded ({encoding}) and cannot be searched for secrets"
+            ));
+            Error::HttpResponseContentCoding(Some(encoding))
+        })?;
+        let answer = answer.map(|body| body.boxed_unsync());
         let driver: Driver = Box::new(async move {
             if is_driven {
                 // The guest learns of a broken connection from the body.
@@ -243,6 +251,16 @@ impl HttpGate {
         ))
     }
 
+    fn unfilled(&self, target: &Target, why: Unfilled) -> Error {
+        let (why, error) = match why {
+            Unfilled::Refused(why) => (why, Error::HttpRequestDenied),
+            Unfilled::Body(error) => (format!("its body: {error}"), error),
+        };
+        self.log
+            .remark(format!("the request to {target} was refused: {why}"));
+        error
+    }
+
     fn broken(&self, target: &Target, error: &hyper::Error) -> Error {
         let from_body = error
             .source()
@@ -270,7 +288,6 @@ impl HttpGate {
 
 fn http_error(error: ConnectError) -> Error {
     match error {
-        ConnectError::NotGranted(_) => Error::HttpRequestDenied,
         ConnectError::AddressRefused { .. } => Error::DestinationIpProhibited,
         ConnectError::NotFound(_) => Error::DestinationNotFound,
         ConnectError::ResolveTimedOut(_) => Error::DnsTimeout,
@@ -289,7 +306,19 @@ fn tls_error(error: &std::io::Error) -> Error {
     }
 }
 
-/// A request's body that ends in an error when it grows too large.
+/// About what a request's head takes on the wire.
+fn head_bytes(head: &http::request::Parts) -> usize {
+    const LINE_BYTES: usize = " HTTP/1.1\r\n\r\n".len();
+    let headers = head.headers.iter();
+    let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    let path = head
+        .uri
+        .path_and_query()
+        .map_or(1, |path| path.as_str().len());
+    head.method.as_str().len() + path + LINE_BYTES + headers.sum::<usize>()
+}
+
+/// A request's body that is counted, and ends in an error when it grows too large.
 struct Bounded {
     body: WasiBody,
     contacts: Contacts,
@@ -306,16 +335,13 @@ impl Body for Bounded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && !take(&mut self.left, frame)
-        {
-            let max = self.max_bytes;
-            return Poll::Ready(Some(Err(Error::HttpRequestBodySize(Some(max)))));
-        }
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.contacts.sent(data.len() as u64);
+        if let Some(Ok(frame)) = &frame {
+            if !take(&mut self.left, frame) {
+                let max = self.max_bytes;
+                return Poll::Ready(Some(Err(Error::HttpRequestBodySize(Some(max)))));
+            }
+            let data = frame.data_ref();
+            self.contacts.sent(data.map_or(0, Bytes::len));
         }
         Poll::Ready(frame)
     }
@@ -385,14 +411,6 @@ impl Body for Answer {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-/// What the head of a request takes on the wire, but for line ends and the version.
-fn head_bytes(head: &http::request::Parts) -> u64 {
-    let path = head.uri.path_and_query().map_or(1, |path| path.as_str().len());
-    let headers = head.headers.iter();
-    let headers = headers.map(|(name, value)| name.as_str().len() + value.len());
-    (head.method.as_str().len() + path + headers.sum::<usize>()) as u64
 }
 
 /// Subtracts a frame's size; false when there is no room for it.

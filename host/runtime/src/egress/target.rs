@@ -3,10 +3,35 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// Ports of schemes that a setting may name without saying a port.
+const DEFAULT_PORTS: [(&str, u16); 20] = [
+    ("http", 80),
+    ("https", 443),
+    ("ws", 80),
+    ("wss", 443),
+    ("ssh", 22),
+    ("ftp", 21),
+    ("smtp", 25),
+    ("smtps", 465),
+    ("imap", 143),
+    ("imaps", 993),
+    ("pop3", 110),
+    ("pop3s", 995),
+    ("ldap", 389),
+    ("ldaps", 636),
+    ("mysql", 3306),
+    ("postgres", 5432),
+    ("postgresql", 5432),
+    ("redis", 6379),
+    ("mqtt", 1883),
+    ("mqtts", 8883),
+];
+
 /// Where a connection shall go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) host: Host,
+    /// 0 where ports do not matter.
     pub(crate) port: u16,
 }
 
@@ -29,12 +54,15 @@ impl fmt::Display for Host {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        match self.port {
+            0 => write!(f, "{}", self.host),
+            port => write!(f, "{}:{port}", self.host),
+        }
     }
 }
 
 impl Host {
-    /// Reads a host as it stands in a URL.
+    /// Reads a host as it stands in a URL; an IPv6 address may stand without brackets.
     ///
     /// Numbers that resolvers would take for addresses (`0x7f.1`, `2130706433`, `127.1`) are refused, as are names
     /// that are not in ASCII.
@@ -48,6 +76,9 @@ impl Host {
                 Some(Ok(ip)) => Ok(Host::Ip(IpAddr::V6(ip).to_canonical())),
                 _ => wrong("no IPv6 address in brackets"),
             };
+        }
+        if let Ok(ip) = text.parse::<Ipv6Addr>() {
+            return Ok(Host::Ip(IpAddr::V6(ip).to_canonical()));
         }
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         if let Ok(ip) = name.parse::<Ipv4Addr>() {
@@ -88,23 +119,54 @@ impl Target {
             _ => return Err("does not begin with https:// or http://".to_owned()),
         };
         let authority = uri.authority().ok_or_else(|| "names no host".to_owned())?;
-        if authority.as_str().contains('@') {
-            return Err("holds user information before '@', which is refused".to_owned());
-        }
-        let port = match authority.as_str().strip_prefix(authority.host()) {
-            Some("") => default_port,
-            Some(rest) => rest
-                .strip_prefix(':')
-                .and_then(|port| port.parse().ok())
-                .filter(|port| *port != 0)
-                .ok_or_else(|| format!("{rest:?} is not a port"))?,
-            None => return Err("names no host".to_owned()),
-        };
-        Ok(Target {
-            host: Host::parse(authority.host())?,
-            port,
-        })
+        let (host, port) = host_and_port(authority.as_str())?;
+        let port = port.unwrap_or(default_port);
+        Ok(Target { host, port })
     }
+}
+
+/// The host of a URL of any scheme, and the port that it says or that its scheme has.
+///
+/// `tcp://example.com:25`, `https://example.com/a`, and without slashes `dns:example.com`.
+pub(crate) fn host_of_url(url: &str) -> Result<(Host, Option<u16>), String> {
+    let (scheme, rest) = url
+        .split_once(':')
+        .ok_or_else(|| "is not a URL such as tcp://example.com:25".to_owned())?;
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (host, port) = host_and_port(&rest[..end])?;
+    let of_scheme = || {
+        let mut known = DEFAULT_PORTS.iter();
+        known
+            .find(|(name, _)| scheme.eq_ignore_ascii_case(name))
+            .map(|(_, port)| *port)
+    };
+    Ok((host, port.or_else(of_scheme)))
+}
+
+/// `example.com`, `example.com:8443`, `[::1]:80`.
+fn host_and_port(authority: &str) -> Result<(Host, Option<u16>), String> {
+    if authority.contains('@') {
+        return Err("holds user information before '@', which is refused".to_owned());
+    }
+    let after_brackets = authority.rfind(']').unwrap_or(0);
+    let end = authority[after_brackets..]
+        .find(':')
+        .map_or(authority.len(), |at| after_brackets + at);
+    let (host, rest) = authority.split_at(end);
+    let port = match rest.strip_prefix(':') {
+        None => None,
+        Some(port) => Some(
+            port.parse()
+                .ok()
+                .filter(|port| *port != 0 && !rest.contains('+'))
+                .ok_or_else(|| format!("{rest:?} is not a port"))?,
+        ),
+    };
+    if host.is_empty() {
+        return Err("names no host".to_owned());
+    }
+    Ok((Host::parse(host)?, port))
 }
 
 #[cfg(test)]
@@ -122,6 +184,34 @@ mod tests {
             ("https://[::ffff:10.0.0.1]:1/", "10.0.0.1:1"),
         ] {
             assert_eq!(Target::of_url(url).expect(url).to_string(), target);
+        }
+    }
+
+    #[test]
+    fn any_url_names_a_host_and_perhaps_a_port() {
+        for (url, host, port) in [
+            ("tcp://example.com:25", "example.com", Some(25)),
+            ("https://example.com/a:1", "example.com", Some(443)),
+            ("SMTPS://example.com", "example.com", Some(465)),
+            ("icmp://example.com", "example.com", None),
+            ("dns:example.com", "example.com", None),
+            ("dns:example.com?type=MX", "example.com", None),
+            ("tls://[2001:db8::1]:853", "[2001:db8::1]", Some(853)),
+        ] {
+            let (found, found_port) = host_of_url(url).expect(url);
+            assert_eq!((found.to_string().as_str(), found_port), (host, port));
+        }
+        for url in [
+            "example.com",
+            "tcp://",
+            "tcp://example.com:0",
+            "tcp://example.com:+1",
+            "tcp://example.com:x",
+            "redis://:secret@example.com",
+            "tcp://127.1:80",
+            "mailto:someone@example.com",
+        ] {
+            assert!(host_of_url(url).is_err(), "{url}");
         }
     }
 

@@ -15,14 +15,15 @@ use tokio::net::TcpListener;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks as _};
 
 use super::address::{AddressPolicy, Cidr};
-use super::allow::AllowList;
+use super::allow::Permits;
 use super::connect::Resolve;
-use super::http::HttpGate;
-use super::target::{Host, Target};
+use super::gate::Gate;
 use super::*;
-use crate::bindings::shoal::plugin::net::{NetError, PeerCertificate};
 use crate::log::CallLog;
 use crate::settings::SettingsSchema;
+
+mod names;
+mod net;
 
 const ROOT: &[u8] = include_bytes!("../../tests/fixtures/tls/ca.pem");
 const CERTIFICATE: &[u8] = include_bytes!("../../tests/fixtures/tls/server.pem");
@@ -49,7 +50,7 @@ impl Resolve for Answers {
 }
 
 struct World {
-    gate: HttpGate,
+    gate: Gate,
     answers: Arc<Answers>,
     log: CallLog,
 }
@@ -68,7 +69,7 @@ fn world(answers: &[&[&str]], grants: &[&str], roots: &[u8]) -> World {
         open: vec!["127.0.0.0/8".parse::<Cidr>().expect("a range")],
     };
     let network = Network::with_resolver(policy, roots, answers.clone()).expect("roots");
-    let grants = grants
+    let grants: shoal_model::grant::Grants = grants
         .iter()
         .map(|grant| grant.parse().expect("a grant"))
         .collect();
@@ -76,21 +77,19 @@ fn world(answers: &[&[&str]], grants: &[&str], roots: &[u8]) -> World {
     let settings = schema
         .validate(serde_json::Map::new())
         .expect("no settings");
-    let allow = AllowList::new(&grants, &settings, |grant| match grant {
-        shoal_model::grant::Capability::Http { to, .. } => Some(to),
-        _ => None,
-    });
+    let allow = Permits::new("spy", &grants, &grants, &settings);
     let log = CallLog::new(1 << 20);
     World {
-        gate: HttpGate {
+        gate: Gate {
             network: Arc::new(network),
-            allow: Arc::new(allow.expect("a list")),
+            allow: Arc::new(allow.expect("permits")),
+            secrets: Arc::default(),
             contacts: Contacts::default(),
             log: log.clone(),
             requests_max: 3,
             request_body_max_bytes: 1000,
             body_max_bytes: 1000,
-            connections_max: 4,
+            connections_max: 2,
         },
         answers,
         log,
@@ -167,13 +166,6 @@ impl World {
         Ok((status, collected.map(|body| body.to_bytes())))
     }
 
-    async fn look(&self, name: &str, port: u16, ms: u64) -> Result<PeerCertificate, NetError> {
-        let host = Host::parse(name).expect("a host");
-        let time = Duration::from_millis(ms);
-        let network = &self.gate.network;
-        network.tls_certificate(&Target { host, port }, time).await
-    }
-
     #[track_caller]
     fn remarked(&self, wanted: &str) {
         let (lines, _) = self.log.take();
@@ -197,19 +189,49 @@ async fn a_request_passes_with_one_resolution_and_reaches_the_address_that_was_c
     let (status, body) = world.send(get(&url(address)), 0).await.expect("an answer");
     assert_eq!((status, body.expect("whole")), (200, Bytes::from("hello")));
     assert_eq!(world.answers.asked.load(Ordering::SeqCst), 1);
+    let traffic = world.gate.contacts.take();
     assert_eq!(
-        world.gate.contacts.take(),
+        traffic.contacted,
         [format!("pages.test:{}", address.port())]
     );
+    assert_eq!((traffic.requests, traffic.refused.len()), (1, 0));
     let head = heads.lock()[0].clone();
     assert!(head.starts_with("GET /a?b=c HTTP/1.1\r\n"), "{head}");
     assert!(head.contains("user-agent: shoal/"), "{head}");
+    assert!(
+        traffic.bytes_out.abs_diff(head.len() as u64) < 40,
+        "{} bytes for {head}",
+        traffic.bytes_out
+    );
     let again = world
         .send(get(&url(address)), 0)
         .await
         .expect_err("the name changed");
     assert!(matches!(again, Error::DestinationIpProhibited), "{again:?}");
     world.remarked("169.254.169.254 (cloud metadata)");
+    let refused = world.gate.contacts.take().refused;
+    assert!(refused[0].contains("(cloud metadata)"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_method_that_is_not_granted_is_not_sent() {
+    let (address, heads) = server(OK.to_vec()).await;
+    let only_get = format!("http GET pages.test:{}", address.port());
+    let mut world = world(&[&["127.0.0.1"]], &[&only_get], b"");
+    let request = |method: &str| ::http::Request::builder().method(method).uri(url(address));
+    assert!(world.send(request("HEAD"), 0).await.is_ok());
+    for method in ["POST", "OPTIONS"] {
+        let error = world.send(request(method), 0).await.expect_err(method);
+        assert!(matches!(error, Error::HttpRequestDenied), "{error:?}");
+    }
+    let traffic = world.gate.contacts.take();
+    assert_eq!(traffic.refused.len(), 2);
+    assert!(
+        traffic.refused[0].starts_with("spy may not use http POST pages.test:"),
+        "{:?}",
+        traffic.refused
+    );
+    assert_eq!(heads.lock().len(), 1, "only HEAD was sent");
 }
 
 #[tokio::test]
@@ -240,7 +262,7 @@ async fn what_is_not_granted_is_not_even_resolved() {
         );
     }
     assert_eq!(world.answers.asked.load(Ordering::SeqCst), 0);
-    world.remarked("pages.test:2 is not in the grant");
+    world.remarked("spy may not use http GET pages.test:2");
     for url in [
         "http://user@pages.test:1/",
         "http://2130706433:1/",
@@ -347,8 +369,8 @@ async fn an_answer_that_is_no_http_is_an_error() {
     assert!(matches!(error, Error::HttpProtocolError), "{error:?}");
 }
 
-/// A server that finishes TLS handshakes as `pages.test` and answers one request over each.
-async fn tls_server() -> SocketAddr {
+/// Finishes TLS handshakes as `pages.test`.
+fn acceptor() -> tokio_rustls::TlsAcceptor {
     let certificate = CertificateDer::from_pem_slice(CERTIFICATE).expect("a certificate");
     let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(KEY).expect("a key");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -358,7 +380,12 @@ async fn tls_server() -> SocketAddr {
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)
         .expect("a key that fits");
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    tokio_rustls::TlsAcceptor::from(Arc::new(config))
+}
+
+/// A server as `pages.test` that answers one request over each connection.
+async fn tls_server() -> SocketAddr {
+    let acceptor = acceptor();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
@@ -403,33 +430,6 @@ async fn tls_must_lead_to_a_trusted_root_and_carry_the_name() {
         .expect_err("an unknown root");
     assert!(matches!(error, Error::TlsCertificateError), "{error:?}");
     strict.remarked("no TLS with pages.test");
-}
-
-#[tokio::test]
-async fn a_certificate_is_shown_whether_it_is_trusted_or_not() {
-    let port = tls_server().await.port();
-    for (roots, name, trusted) in [
-        (ROOT, "pages.test", true),
-        (ROOT, "other.test", false),
-        (b"".as_slice(), "pages.test", false),
-    ] {
-        let world = world(&[&["127.0.0.1"]], &[], roots);
-        let certificate = world.look(name, port, 5000).await.expect("a certificate");
-        assert_eq!(certificate.subject, "CN=pages.test");
-        assert_eq!(certificate.issuer, "CN=Shoal test root");
-        assert_eq!(certificate.not_before_unix_ms, 1_577_836_800_000);
-        assert_eq!(certificate.not_after_unix_ms, 4_701_974_400_000);
-        assert_eq!(certificate.trusted, trusted, "{name}");
-    }
-    let world = world(&[&["127.0.0.1"]], &[], b"");
-    let (plain, _) = server(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()).await;
-    let looked = world.look("pages.test", plain.port(), 5000).await;
-    assert!(matches!(looked, Err(NetError::Failed(_))), "{looked:?}");
-    let (silent, _) = server(Vec::new()).await;
-    let looked = world.look("pages.test", silent.port(), 50).await;
-    assert!(matches!(looked, Err(NetError::TimedOut(_))), "{looked:?}");
-    let looked = world.look("10.0.0.1", 443, 5000).await;
-    assert!(matches!(looked, Err(NetError::Denied(_))), "{looked:?}");
 }
 
 #[test]

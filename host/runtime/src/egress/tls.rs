@@ -37,10 +37,10 @@ pub(crate) fn server_name(host: &Host) -> Option<ServerName<'static>> {
 /// What a server showed in its handshake.
 #[derive(Debug)]
 pub(crate) struct Shown {
-    /// The leaf certificate, DER.
-    pub(crate) leaf: Vec<u8>,
-    /// Whether it would have been trusted.
-    pub(crate) trusted: bool,
+    /// The certificates, DER, the server's own first.
+    pub(crate) chain: Vec<Vec<u8>>,
+    /// Why a strict client would not have trusted it.
+    pub(crate) distrust: Option<String>,
 }
 
 /// Accepts every certificate, to look at it, and remembers what a strict client would have thought.
@@ -86,14 +86,17 @@ impl ServerCertVerifier for Recorder {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let trusted = self.strict.as_ref().is_some_and(|strict| {
-            strict
+        let distrust = match &self.strict {
+            Some(strict) => strict
                 .verify_server_cert(leaf, chain, name, ocsp, now)
-                .is_ok()
-        });
+                .err()
+                .map(|error| error.to_string()),
+            None => Some("there are no roots to trust".to_owned()),
+        };
+        let chain = std::iter::once(leaf).chain(chain);
         *self.shown.lock() = Some(Shown {
-            leaf: leaf.to_vec(),
-            trusted,
+            chain: chain.map(|certificate| certificate.to_vec()).collect(),
+            distrust,
         });
         Ok(ServerCertVerified::assertion())
     }

@@ -45,7 +45,27 @@ pub(super) fn read(
         }
         all.push(asked);
     }
+    every_secret_goes_somewhere(settings, &seen)?;
     Ok(all)
+}
+
+/// A plugin never sees a secret, so one that may go nowhere would be of no use.
+fn every_secret_goes_somewhere(
+    settings: &SettingsSchema,
+    asked: &BTreeSet<Capability>,
+) -> Result<(), InvalidManifest> {
+    for name in settings.secrets() {
+        let is_used = |capability: &Capability| matches!(capability, Capability::Secret { setting, .. } if setting == name);
+        if !asked.iter().any(is_used) {
+            return Err(at(
+                format!("settings.properties.{name}.writeOnly"),
+                format!(
+                    "the plugin is given a reference and never the secret: ask for where it goes, with [[capabilities]] kind = \"secrets\", secret = \"{name}\" and places, such as [\"header:authorization\"]"
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn one(

@@ -27,7 +27,8 @@ fn a_whole_manifest_is_understood() {
             "http *.example.com",
             "http hooks.slack.com:443",
             "http setting:url",
-            "net tls setting:url"
+            "net tls setting:url",
+            "secret token header:authorization setting:url"
         ]
     );
     let net: Capability = "net tls setting:url".parse().expect("a capability");
@@ -37,6 +38,17 @@ fn a_whole_manifest_is_understood() {
     );
     assert_eq!(manifest.limits.cpu, Some(Duration::from_millis(50)));
     assert_eq!(manifest.settings.secrets(), ["token"]);
+}
+
+#[test]
+fn a_secret_that_may_go_nowhere_is_refused_by_name() {
+    let property = "[settings.properties.timeout_ms]";
+    refused(
+        CHECK,
+        property,
+        &format!("[settings.properties.key]\ntype = \"string\"\nwriteOnly = true\n{property}"),
+        "settings.properties.key.writeOnly: the plugin is given a reference",
+    );
 }
 
 #[test]
@@ -196,4 +208,53 @@ fn each_capability_has_its_own_keys() {
         let error = entry(lines).expect_err(lines).to_string();
         assert!(error.contains(wanted), "{error:?} says {wanted:?}");
     }
+}
+
+#[test]
+fn a_wrong_golden_test_is_refused_by_its_key() {
+    let with = |test: &str| Manifest::parse(&format!("{CHECK}\n[[tests]]\n{test}\n"));
+    let whole = r#"
+        name = "a page"
+        settings = { url = "https://example.com/" }
+        http = [{ request = "get https://EXAMPLE.com", answer = { json = { a = 1 } } }]
+        expect = { outcome = "ok" }"#;
+    let manifest = with(whole).expect("a manifest");
+    assert_eq!(
+        manifest.tests[0].exchanges.http[0].request,
+        "GET https://example.com/"
+    );
+    for (from, to, wanted) in [
+        ("\"a page\"", "\"\"", "tests[0].name: has 0 characters"),
+        ("url =", "uri =", "tests[0].settings: "),
+        (
+            "\"ok\" }",
+            "\"ok\" }\nnow = \"noon\"",
+            "tests[0].now: \"noon\" is not a time",
+        ),
+        (
+            "\"ok\" }",
+            "\"ok\" }\ninput = { a = 1 }",
+            "tests[0].input: unknown field `a`",
+        ),
+        ("\"ok\" }", "\"ok\" }\ninputs = 1", "unknown field `inputs`"),
+        ("get https", "https", "tests[0].http[0]: request: "),
+        (
+            "json =",
+            "status = 99, json =",
+            "answer.status: 99 is not 200 to 599",
+        ),
+        ("json =", "body = \"a\", json =", "answer: give one of"),
+        ("{ outcome = \"ok\" }", "{}", "tests[0].expect: is empty"),
+    ] {
+        let text = whole.replacen(from, to, 1);
+        assert_ne!(text, whole, "{from}");
+        let error = with(&text).expect_err(wanted).to_string();
+        assert!(error.contains(wanted), "{error} says {wanted}");
+    }
+    let twice = format!("{whole}\n[[tests]]\n{whole}");
+    let error = with(&twice).expect_err("twice").to_string();
+    assert!(
+        error.contains("tests[1].name: is the name of two tests"),
+        "{error}"
+    );
 }

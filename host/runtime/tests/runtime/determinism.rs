@@ -4,6 +4,9 @@ use shoal_model::grant::Kind;
 use shoal_model::usage::{Meter, MonthUsage};
 use shoal_runtime::{CallError, LimitKind, Terms};
 
+use crate::hostile::fill::built;
+use crate::hostile::repeat::under_load;
+use crate::hostile_files::program;
 use crate::support::*;
 
 /// A rule whose one line holds the clocks, randomness and a NaN's bits: everything that could differ.
@@ -71,6 +74,37 @@ async fn the_same_usage_gives_the_same_statement_and_takes_the_same_instructions
         other, seen[0].0,
         "other usage, other randomness: the rule really looked at it"
     );
+}
+
+/// Runs of each rule in each of two processes.
+const RUNS: usize = 6;
+
+/// The answers and instructions of a rule, run by another process in which endless loops compute beside it.
+fn runs_elsewhere(path: &std::path::Path) -> Vec<(String, u64)> {
+    let output = std::process::Command::new(program())
+        .arg("rate")
+        .arg(path)
+        .arg(RUNS.to_string())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}", path.display());
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_processes_and_other_load_change_neither_answer_nor_instructions() {
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join("odd.wasm");
+    std::fs::write(&odd, rule(RULE).component()).unwrap();
+    for path in [odd, built("unsteady_rule.wasm")] {
+        let mut all = runs_elsewhere(&path);
+        all.extend(runs_elsewhere(&path));
+        all.extend(under_load(&path, 1).await);
+        assert_eq!(all.len(), 2 * RUNS + 1);
+        assert!(all[0].1 > 0, "{path:?}: instructions are counted");
+        assert!(all.iter().all(|one| *one == all[0]), "{path:?}: {all:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, json};
 use shoal_model::grant::Grants;
-use shoal_runtime::{InstallError, InstallOptions, RuntimeOptions};
+use shoal_runtime::{InstallError, InstallOptions, Runtime, RuntimeOptions};
 
 use crate::support::*;
 
@@ -10,15 +10,15 @@ use crate::support::*;
 fn looks_at(port: u16) -> String {
     format!(
         r#"
-        (import "shoal:plugin/net@0.1.0" "tls-certificate" (func $look (param i32 i32 i32 i32 i32)))
+        (import "shoal:plugin/net@0.1.0" "tls-handshake" (func $look (param i32 i32 i32 i32 i32)))
         (data (i32.const 600) "127.0.0.1")
-        (data (i32.const 640) "denied   not-foundtimed-outfailed   trusted  ")
+        (data (i32.const 640) "denied   not-foundtimed-outfailed   limit    session  ")
         (func (export "shoal:plugin/check@0.1.0#run")
           (param i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32) (result i32)
           (call $look (i32.const 600) (i32.const 9) (i32.const {port}) (i32.const 500) (i32.const 2048))
           (i32.store (i32.const 1036) (i32.add (i32.const 640) (i32.mul (i32.const 9)
             (if (result i32) (i32.load8_u (i32.const 2048))
-              (then (i32.load8_u (i32.const 2056))) (else (i32.const 4))))))
+              (then (i32.load8_u (i32.const 2052))) (else (i32.const 5))))))
           (i32.store (i32.const 1040) (i32.const 9))
           (i32.const 1024))
         "#
@@ -116,7 +116,7 @@ async fn a_destination_is_refused_by_name_and_by_address() {
     for (url, remark) in [
         (
             "https://elsewhere.example/",
-            "not in the grant of this installation",
+            "may not use net tls 127.0.0.1:",
         ),
         (
             ours.as_str(),
@@ -134,6 +134,7 @@ async fn a_destination_is_refused_by_name_and_by_address() {
             call.report.log
         );
         assert_eq!(call.report.contacted, [] as [&str; 0]);
+        assert_eq!(call.report.refused, [call.report.log[0].message.as_str()]);
     }
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err(), "nobody connected");
@@ -165,4 +166,33 @@ async fn what_the_operator_opens_is_open() {
     let call = check.run_check(&context()).await;
     assert_eq!(call.outcome.unwrap().summary, "failed   ");
     hangs_up.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interpreter_has_sockets_each_use_of_which_is_refused() {
+    // Makes a socket, and crashes unless that is denied.
+    let code = r#"
+        (import "wasi:sockets/tcp-create-socket@0.2.6" "create-tcp-socket" (func $socket (param i32 i32)))
+        (func (export "shoal:plugin/check@0.1.0#run")
+          (param i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32) (result i32)
+          (call $socket (i32.const 0) (i32.const 2048))
+          (if (i32.ne (i32.load8_u (i32.const 2048)) (i32.const 1)) (then unreachable))
+          (if (i32.ne (i32.load8_u (i32.const 2052)) (i32.const 1)) (then unreachable))
+          (i32.store (i32.const 1036) (i32.const 512))
+          (i32.store (i32.const 1040) (i32.const 11))
+          (i32.const 1024))
+    "#;
+    let refusal = load(&runtime(), &Guest::check(code)).await.unwrap_err();
+    assert!(refusal.to_string().contains("wasi:sockets"), "{refusal}");
+    let runtime = Runtime::new(RuntimeOptions {
+        allow_large: true,
+        ..options()
+    });
+    let guest = Guest {
+        manifest: "[limits]\nclass = \"large\"",
+        ..Guest::check(code)
+    };
+    let check = installed(&runtime.unwrap(), &guest).await;
+    let outcome = check.run_check(&context()).await.outcome;
+    assert_eq!(outcome.unwrap().summary, "all is well");
 }

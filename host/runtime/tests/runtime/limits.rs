@@ -2,23 +2,13 @@
 
 use std::time::Duration;
 
-use shoal_runtime::{CallError, LimitKind, LogSource, RuntimeOptions};
+use shoal_model::grant::Kind;
+use shoal_model::limit::LimitOverrides;
+use shoal_runtime::{
+    CallError, InstallOptions, LimitKind, LogSource, RuntimeOptions, TenantLimits,
+};
 
 use crate::support::*;
-
-/// `run` of a check that does something and then says that all is well.
-fn well_after(doing: &str) -> String {
-    format!(
-        r#"
-        (func (export "shoal:plugin/check@0.1.0#run")
-          (param i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32) (result i32)
-          {doing}
-          (i32.store (i32.const 1036) (i32.const 512))
-          (i32.store (i32.const 1040) (i32.const 11))
-          (i32.const 1024))
-        "#
-    )
-}
 
 fn limit(error: &CallError) -> LimitKind {
     match error {
@@ -344,4 +334,106 @@ async fn when_there_is_no_room_a_call_is_busy_and_the_next_one_is_not() {
     holding.abort();
     let _ = holding.await;
     assert_eq!(runtime.stats().live, 0, "a dropped call leaves nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn turning_to_the_host_without_end_is_stopped_and_counted() {
+    let code = format!(
+        r#"
+        (import "wasi:clocks/monotonic-clock@0.2.6" "now" (func $now (result i64)))
+        {}"#,
+        well_after(
+            "(local $i i32)
+             (loop $again
+               (drop (call $now))
+               (local.set $i (i32.add (local.get $i) (i32.const 1)))
+               (br_if $again (i32.lt_u (local.get $i) (i32.const 100))))"
+        )
+    );
+    let runtime = runtime();
+    let plugin = load(&runtime, &Guest::check(&code)).await.unwrap();
+    let call = install(&plugin).run_check(&context()).await;
+    call.outcome.unwrap();
+    let calls = call.report.host_calls;
+    assert!((100..110).contains(&calls), "{calls}");
+    let few = plugin.install(InstallOptions {
+        limits: LimitOverrides {
+            host_calls_max: Some(50),
+            ..LimitOverrides::default()
+        },
+        ..InstallOptions::new(id(), plugin.manifest().asked(), serde_json::Map::new())
+    });
+    let error = few
+        .unwrap()
+        .run_check(&context())
+        .await
+        .outcome
+        .unwrap_err();
+    assert_eq!(limit(&error), LimitKind::HostCalls);
+    assert_eq!(
+        error.to_string(),
+        "the plugin turned to the host 51 times, 50 times are allowed"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_much_randomness_at_once_ends_the_call() {
+    let code = format!(
+        r#"
+        (import "wasi:random/random@0.2.6" "get-random-bytes" (func $random (param i64 i32)))
+        {}"#,
+        well_after("(call $random (i64.const 65537) (i32.const 4096))")
+    );
+    let error = run(&code).await.outcome.unwrap_err();
+    assert_eq!(limit(&error), LimitKind::Random);
+    assert_eq!(
+        error.to_string(),
+        "the plugin asked for 65537 random bytes at once, 65536 random bytes at once are allowed"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_is_told_where_there_is_only_the_log_to_say_it() {
+    let said = "panicked at src/lib.rs:3:1:\\nno luck";
+    let code = format!(
+        r#"
+        (import "shoal:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
+        (data (i32.const 2048) "{said}") {}"#,
+        well_after("(call $log (i32.const 3) (i32.const 2048) (i32.const 35)) unreachable")
+    );
+    let error = run(&code).await.outcome.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the plugin panicked: src/lib.rs:3:1: no luck"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_has_its_own_bounds_from_the_next_call_on() {
+    let runtime = runtime();
+    let endless = Guest::check(&well_after("(loop $again (br $again))")).component();
+    let plugin = runtime.load(endless).await.unwrap();
+    let installed = plugin.install(InstallOptions {
+        tenant: 7,
+        ..InstallOptions::new(id(), plugin.manifest().asked(), serde_json::Map::new())
+    });
+    let installed = installed.unwrap();
+    let allowed = async |cpu_ms: Option<u64>| {
+        let own = LimitOverrides {
+            cpu: cpu_ms.map(Duration::from_millis),
+            ..LimitOverrides::default()
+        };
+        let tenant = TenantLimits {
+            weight: 1,
+            limits: [(Kind::Check, own)].into(),
+        };
+        runtime.set_tenants([(7, tenant)].into());
+        match installed.run_check(&context()).await.outcome.unwrap_err() {
+            CallError::Limit(limit) => limit.allowed,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(allowed(Some(20)).await, 20);
+    assert_eq!(allowed(Some(900)).await, 200, "only the lower one counts");
+    assert_eq!(allowed(None).await, 200);
 }

@@ -68,3 +68,23 @@ async fn limits_beyond_the_deployments_are_refused() {
         "plugin.toml: limits.cpu_ms asks for 1000 ms, this deployment allows 200 ms: ask for less, or have the operator raise the limit"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_plugin_needs_the_operators_leave() {
+    let guest = Guest {
+        manifest: "[limits]\nclass = \"large\"\ncpu_ms = 1000\nmemory_mib = 200",
+        ..Guest::check(
+            "(table 50000 funcref) (func (export \"shoal:plugin/check@0.1.0#run\")
+               (param i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32) (result i32) unreachable)",
+        )
+    };
+    let refusal = load(&runtime(), &guest).await.unwrap_err();
+    assert_eq!(refusal, Refusal::LargeNotAllowed);
+    let roomy = shoal_runtime::Runtime::new(shoal_runtime::RuntimeOptions {
+        allow_large: true,
+        ..options()
+    });
+    let plugin = load(&roomy.unwrap(), &guest).await.unwrap();
+    assert_eq!(plugin.limits().memory_max_bytes, 200 << 20);
+    assert_eq!(plugin.limits().cpu.as_millis(), 1000);
+}

@@ -7,8 +7,15 @@
 
 mod contract;
 mod determinism;
+mod golden;
 mod grants;
+mod hostile;
+mod hostile_files;
 mod limits;
 mod loading;
+mod network;
+mod optional;
+mod packing;
+mod pages;
 mod receivers;
 mod support;

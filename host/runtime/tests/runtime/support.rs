@@ -12,32 +12,11 @@ use shoal_runtime::{
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// What the guests may import of WASI, cut down to what they use.
-const WASI: &[&str] = &[
-    "package wasi:io@0.2.6;
-     interface error { resource error; }
-     interface poll { resource pollable { block: func(); } }
-     interface streams {
-       use error.{error};
-       variant stream-error { last-operation-failed(error), closed }
-       resource output-stream {
-         blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>;
-       }
-     }",
-    "package wasi:cli@0.2.6;
-     interface stderr { use wasi:io/streams@0.2.6.{output-stream}; get-stderr: func() -> output-stream; }
-     interface exit { exit: func(status: result); }",
-    "package wasi:clocks@0.2.6;
-     interface monotonic-clock {
-       use wasi:io/poll@0.2.6.{pollable};
-       now: func() -> u64;
-       subscribe-duration: func(when: u64) -> pollable;
-     }
-     interface wall-clock { record datetime { seconds: u64, nanoseconds: u32 } now: func() -> datetime; }",
-    "package wasi:random@0.2.6;
-     interface random { get-random-u64: func() -> u64; }
-     interface insecure-seed { insecure-seed: func() -> tuple<u64, u64>; }",
-];
+/// What the guests may import of WASI.
+const WASI: &str = include_str!("guests/wasi.wit");
+
+/// What every guest has: a memory, an allocator that only goes forward, and a result area at 1024.
+pub(crate) const BASE: &str = include_str!("guests/base.wat");
 
 /// A plugin for tests: its code, and what its manifest says beside the usual.
 #[derive(Clone, Debug)]
@@ -61,12 +40,15 @@ impl Guest<'_> {
 
     /// The component.
     pub(crate) fn component(&self) -> Vec<u8> {
+        self.component_on(BASE, StringEncoding::UTF8)
+    }
+
+    /// The component on another base than [`BASE`], with text in some encoding.
+    pub(crate) fn component_on(&self, base: &str, encoding: StringEncoding) -> Vec<u8> {
         let mut resolve = Resolve::default();
         let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
         resolve.push_path(wit).unwrap();
-        for package in WASI {
-            resolve.push_str("wasi.wit", package).unwrap();
-        }
+        resolve.push_str("wasi.wit", WASI).unwrap();
         let world = format!(
             "package test:guest;
              world guest {{
@@ -74,19 +56,29 @@ impl Guest<'_> {
                import shoal:plugin/net@0.1.0;
                import shoal:plugin/ingest@0.1.0;
                import wasi:cli/stderr@0.2.6;
+               import wasi:cli/stdout@0.2.6;
                import wasi:cli/exit@0.2.6;
                import wasi:clocks/monotonic-clock@0.2.6;
                import wasi:clocks/wall-clock@0.2.6;
+               import wasi:io/poll@0.2.6;
+               import wasi:http/types@0.2.6;
+               import wasi:http/outgoing-handler@0.2.6;
+               import wasi:sockets/tcp-create-socket@0.2.6;
                import wasi:random/random@0.2.6;
                import wasi:random/insecure-seed@0.2.6;
                export shoal:plugin/{}@0.1.0;
+               {}
              }}",
-            self.kind
+            self.kind,
+            match self.code.contains("shoal:plugin/settings@0.1.0#") {
+                true => "export shoal:plugin/settings@0.1.0;",
+                false => "",
+            }
         );
         let package = resolve.push_str("guest.wit", &world).unwrap();
         let world = resolve.select_world(&[package], Some("guest")).unwrap();
-        let mut module = wat::parse_str(self.module()).unwrap_or_else(|e| panic!("{e}"));
-        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+        let mut module = wat::parse_str(self.module(base)).unwrap_or_else(|e| panic!("{e}"));
+        embed_component_metadata(&mut module, &resolve, world, encoding).unwrap();
         ComponentEncoder::default()
             .validate(true)
             .module(&module)
@@ -95,7 +87,7 @@ impl Guest<'_> {
             .unwrap_or_else(|e| panic!("{e:#}"))
     }
 
-    fn module(&self) -> String {
+    fn module(&self, base: &str) -> String {
         let manifest = format!(
             "id = \"guest\"\nversion = \"1.0.0\"\nkind = \"{}\"\ntitle = \"Guest\"\ndescription = \"For tests.\"\n{}\n{}",
             self.kind,
@@ -108,10 +100,8 @@ impl Guest<'_> {
         );
         let quoted: String = manifest.bytes().map(|b| format!("\\{b:02x}")).collect();
         format!(
-            "(module $guest {imports} {code} {base} (@custom \"shoal:manifest\" \"{quoted}\"))",
-            imports = "",
+            "(module $guest {code} {base} (@custom \"shoal:manifest\" \"{quoted}\"))",
             code = self.code,
-            base = include_str!("guests/base.wat"),
         )
     }
 }
@@ -170,4 +160,18 @@ pub(crate) async fn run(code: &str) -> Call<CheckOutcome> {
     drop(check);
     assert_eq!(runtime.stats().live, 0, "nothing of the call is left");
     call
+}
+
+/// `run` of a check that does something and then says that all is well.
+pub(crate) fn well_after(doing: &str) -> String {
+    format!(
+        r#"
+        (func (export "shoal:plugin/check@0.1.0#run")
+          (param i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32) (result i32)
+          {doing}
+          (i32.store (i32.const 1036) (i32.const 512))
+          (i32.store (i32.const 1040) (i32.const 11))
+          (i32.const 1024))
+        "#
+    )
 }

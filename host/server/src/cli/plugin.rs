@@ -2,28 +2,29 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::Server;
+use super::author::{self, AuthorCommand};
 use super::client::{Client, segment};
 use super::output::{Output, Table, text};
+use super::release::{self, ReleaseCommand};
 
 #[derive(Subcommand)]
 pub(super) enum PluginCommand {
-    /// Show what a component says of itself, without running it or asking a server.
-    Inspect {
-        /// The component (.wasm).
-        file: PathBuf,
-    },
+    #[command(flatten)]
+    Author(AuthorCommand),
     /// Add a version to the catalogue.
     Add {
         /// The component (.wasm).
         file: PathBuf,
     },
-    /// Approve a version, which then runs wherever its plugin is enabled.
-    #[command(after_help = "Example:\n  shoal plugin approve http-check")]
+    /// Approve a version and publish it: it then runs wherever the track is followed.
+    #[command(
+        after_help = "Examples:\n  shoal plugin approve http-check\n  shoal plugin approve http-check --no-publish"
+    )]
     Approve {
         /// The plugin's id.
         plugin: String,
@@ -33,7 +34,21 @@ pub(super) enum PluginCommand {
         /// Approve only this capability; may be given several times [default: all that it asks for].
         #[arg(long = "grant")]
         grants: Vec<String>,
+        /// On which track it is published.
+        #[arg(long, default_value = "stable")]
+        track: String,
+        /// Only approve it; what runs stays as it is.
+        #[arg(long, conflicts_with = "force")]
+        no_publish: bool,
+        /// Leave installations that it would break on the version that they have.
+        #[arg(long)]
+        force: bool,
+        /// Why, for the history.
+        #[arg(long, default_value = "")]
+        reason: String,
     },
+    #[command(flatten)]
+    Release(ReleaseCommand),
     /// Enable a plugin for a tenant.
     #[command(
         after_help = "Example:\n  shoal plugin enable http-check --tenant acme --set url=https://example.com/"
@@ -57,9 +72,57 @@ pub(super) enum PluginCommand {
         /// Grant only this capability; may be given several times [default: all that is approved].
         #[arg(long = "grant")]
         grants: Vec<String>,
+        /// Follow this track [default: stable].
+        #[arg(long)]
+        track: Option<String>,
+        /// Stay with one version, whatever is published.
+        #[arg(long, value_name = "DIGEST")]
+        pin: Option<String>,
         /// How often a check runs, in milliseconds.
         #[arg(long)]
         interval_ms: Option<i64>,
+    },
+    /// Change an installation: settings, grants, track, pin.
+    #[command(
+        after_help = "Examples:\n  shoal plugin configure ins_x --tenant acme --set url=https://example.com/\n  \
+                      shoal plugin configure ins_x --tenant acme --track beta --unpin"
+    )]
+    Configure {
+        /// Its id, ins_….
+        installation: String,
+        /// Whose.
+        #[arg(long)]
+        tenant: String,
+        /// A new name for it.
+        #[arg(long)]
+        name: Option<String>,
+        /// A setting as NAME=VALUE; VALUE is JSON, or else text; null takes it away. The others stay.
+        #[arg(long = "set", value_name = "NAME=VALUE")]
+        settings: Vec<String>,
+        /// A setting as the text of a file, or of standard input when FILE is -.
+        #[arg(long = "set-file", value_name = "NAME=FILE")]
+        files: Vec<String>,
+        /// Grant only this capability; may be given several times.
+        #[arg(long = "grant", conflicts_with = "grant_all")]
+        grants: Vec<String>,
+        /// Grant all that is approved.
+        #[arg(long)]
+        grant_all: bool,
+        /// Follow this track.
+        #[arg(long)]
+        track: Option<String>,
+        /// Stay with one version, whatever is published.
+        #[arg(long, value_name = "DIGEST", conflicts_with = "unpin")]
+        pin: Option<String>,
+        /// Follow the track again.
+        #[arg(long)]
+        unpin: bool,
+        /// How often a check runs, in milliseconds.
+        #[arg(long)]
+        interval_ms: Option<i64>,
+        /// Enable it.
+        #[arg(long)]
+        enable: bool,
     },
     /// Disable an installation; it keeps its settings.
     Disable {
@@ -82,30 +145,15 @@ pub(super) enum PluginCommand {
 
 pub(super) async fn run(server: &Server, command: PluginCommand, output: Output) -> Result<()> {
     match command {
-        PluginCommand::Inspect { file } => {
-            let inspection = shoal_runtime::inspect(&read(&file)?)?;
-            let shown = json!({
-                "plugin": inspection.manifest.id.to_string(),
-                "version": inspection.manifest.version.to_string(),
-                "kind": inspection.kind.to_string(),
-                "digest": inspection.digest.to_string(),
-                "title": inspection.manifest.title,
-                "description": inspection.manifest.description,
-                "size_bytes": inspection.size_bytes,
-                "endpoints": inspection.manifest.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "settings": inspection.manifest.settings.json(),
-                "example": inspection.manifest.example,
-                "asked": inspection.manifest.asked().0.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "imports": inspection.imports,
-                "exports": inspection.exports,
-            });
-            output.show(&shown, |shown| format!("{shown:#}"));
-        }
+        PluginCommand::Author(command) => author::run(server, command, output).await?,
         PluginCommand::Add { file } => {
             let bytes = read(&file)?;
             let added = Client::new(server)?
                 .upload("/api/v1/plugins", bytes)
                 .await?;
+            if let Some(warning) = added["warning"].as_str() {
+                output.warn(warning);
+            }
             output.show(&added, |added| {
                 let plugin = text(&added["plugin"]);
                 format!(
@@ -119,30 +167,36 @@ pub(super) async fn run(server: &Server, command: PluginCommand, output: Output)
             plugin,
             digest,
             grants,
+            track,
+            no_publish,
+            force,
+            reason,
         } => {
             let client = Client::new(server)?;
-            let digest = match digest {
-                Some(digest) => digest,
-                None => added_last(&client, &plugin).await?,
-            };
-            let path = format!(
-                "/api/v1/plugins/{}/versions/{}/approve",
-                segment(&plugin),
-                segment(&digest)
-            );
-            let body = if grants.is_empty() {
-                json!({})
-            } else {
-                json!({ "grants": grants })
-            };
+            let digest = release::chosen(&client, &plugin, digest).await?;
+            let diff_path = release::version_path(&plugin, &digest, "diff");
+            let diff = client
+                .get(&format!("{diff_path}?track={}", segment(&track)))
+                .await?;
+            let mut body = json!({
+                "publish": !no_publish, "track": track, "force": force, "reason": reason,
+            });
+            if !grants.is_empty() {
+                body["grants"] = json!(grants);
+            }
+            let path = release::version_path(&plugin, &digest, "approve");
             let approved = client.post(&path, &body).await?;
             output.show(&approved, |approved| {
                 format!(
-                    "approved {plugin} {} with {}",
+                    "{}\napproved {plugin} {} with {}",
+                    release::diff_text(&diff),
                     text(&approved["version"]),
                     approved["approved"]
                 )
             });
+        }
+        PluginCommand::Release(command) => {
+            release::run(&Client::new(server)?, command, output).await?;
         }
         PluginCommand::Enable {
             plugin,
@@ -151,6 +205,8 @@ pub(super) async fn run(server: &Server, command: PluginCommand, output: Output)
             settings,
             files,
             grants,
+            track,
+            pin,
             interval_ms,
         } => {
             let mut settings = pairs(&settings)?;
@@ -165,21 +221,76 @@ pub(super) async fn run(server: &Server, command: PluginCommand, output: Output)
             if let Some(interval_ms) = interval_ms {
                 body["interval_ms"] = interval_ms.into();
             }
+            if let Some(track) = track {
+                body["track"] = track.into();
+            }
+            if let Some(digest) = pin {
+                body["digest"] = digest.into();
+            }
             let path = format!("/api/v1/installations?tenant={}", segment(&tenant));
             let enabled = Client::new(server)?.post(&path, &body).await?;
+            warn_of_missing(&enabled, output);
             output.show(&enabled, |enabled| {
                 format!("enabled {plugin} as {}", text(&enabled["id"]))
+            });
+        }
+        PluginCommand::Configure {
+            installation,
+            tenant,
+            name,
+            settings,
+            files,
+            grants,
+            grant_all,
+            track,
+            pin,
+            unpin,
+            interval_ms,
+            enable,
+        } => {
+            let client = Client::new(server)?;
+            let path = installation_path(&installation, &tenant);
+            let present = client.get(&path).await?;
+            // Another change in between is refused instead of undone.
+            let mut body = json!({ "revision": present["revision"] });
+            let mut given = pairs(&settings)?;
+            given.extend(from_files(&files)?);
+            if !given.is_empty() {
+                body["settings"] = with_settings(&present["settings"], given);
+            }
+            let fields = [
+                ("name", name.map(Value::from)),
+                ("track", track.map(Value::from)),
+                ("interval_ms", interval_ms.map(Value::from)),
+                (
+                    "digest",
+                    pin.map(Value::from).or(unpin.then_some(Value::Null)),
+                ),
+                ("grants", grant_all.then_some(Value::Null)),
+                ("enabled", enable.then_some(Value::Bool(true))),
+            ];
+            for (field, value) in fields {
+                if let Some(value) = value {
+                    body[field] = value;
+                }
+            }
+            if !grants.is_empty() {
+                body["grants"] = json!(grants);
+            }
+            let changed = client.patch(&path, &body).await?;
+            warn_of_missing(&changed, output);
+            output.show(&changed, |changed| {
+                format!(
+                    "changed {installation}, which runs version {}",
+                    text(&changed["version"])
+                )
             });
         }
         PluginCommand::Disable {
             installation,
             tenant,
         } => {
-            let path = format!(
-                "/api/v1/installations/{}?tenant={}",
-                segment(&installation),
-                segment(&tenant)
-            );
+            let path = installation_path(&installation, &tenant);
             let disabled = Client::new(server)?
                 .patch(&path, &json!({ "enabled": false }))
                 .await?;
@@ -198,7 +309,9 @@ pub(super) async fn run(server: &Server, command: PluginCommand, output: Output)
         } => {
             let path = format!("/api/v1/installations?tenant={}", segment(&tenant));
             let list = Client::new(server)?.get(&path).await?;
-            let columns = ["id", "name", "plugin", "version", "enabled", "error"];
+            let columns = [
+                "id", "name", "plugin", "version", "track", "enabled", "error",
+            ];
             output.show(&list, |list| {
                 Table::of(&list["installations"], &columns).to_string()
             });
@@ -211,16 +324,37 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-async fn added_last(client: &Client, plugin: &str) -> Result<String> {
-    let list = client.get("/api/v1/plugins").await?;
-    let versions = list["versions"].as_array().into_iter().flatten();
-    let newest = versions
-        .filter(|v| v["plugin"] == plugin)
-        .max_by_key(|v| v["added_at_ms"].as_i64());
-    match newest {
-        Some(version) => Ok(text(&version["digest"])),
-        None => bail!("there is no plugin {plugin:?}; add it with: shoal plugin add FILE"),
+fn installation_path(installation: &str, tenant: &str) -> String {
+    let (installation, tenant) = (segment(installation), segment(tenant));
+    format!("/api/v1/installations/{installation}?tenant={tenant}")
+}
+
+/// Says what an installation asks for and does not get.
+fn warn_of_missing(installation: &Value, output: Output) {
+    for one in installation["missing"].as_array().into_iter().flatten() {
+        output.warn(&format!(
+            "it goes without {}: {}",
+            text(&one["capability"]),
+            match one["by"].as_str() {
+                Some("operator") => "the operator has not approved it for this version",
+                Some("ceiling") => "it is beyond the ceiling of this deployment",
+                _ => "it was not granted",
+            }
+        ));
     }
+}
+
+/// The present settings with some of them changed. Secrets, which are not shown, stay when they are left out.
+fn with_settings(present: &Value, given: Map<String, Value>) -> Value {
+    let mut settings = present.as_object().cloned().unwrap_or_default();
+    settings.retain(|_, value| value["is_set"] != true);
+    for (name, value) in given {
+        match value {
+            Value::Null => settings.remove(&name),
+            value => settings.insert(name, value),
+        };
+    }
+    Value::Object(settings)
 }
 
 /// `token=secret.txt` as an object: the texts of the files, without the line end that editors leave.
@@ -241,7 +375,7 @@ fn from_files(files: &[String]) -> Result<Map<String, Value>> {
 }
 
 /// `a=1`, `b=text` as an object.
-fn pairs(settings: &[String]) -> Result<Map<String, Value>> {
+pub(super) fn pairs(settings: &[String]) -> Result<Map<String, Value>> {
     let pair = |text: &String| {
         let (name, value) = text
             .split_once('=')

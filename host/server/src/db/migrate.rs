@@ -34,6 +34,8 @@ const MIGRATIONS: &[Migration] = migrations![
     5 "0005_jobs_and_billing",
     6 "0006_plugin_lifecycle",
     7 "0007_plugin_health",
+    8 "0008_plugin_limits",
+    9 "0009_plugin_kv",
 ];
 
 /// Any number that other programs on the same PostgreSQL are unlikely to lock.

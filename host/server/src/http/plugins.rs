@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shoal_model::grant::{Capability, Grants};
-use shoal_runtime::COMPONENT_MAX_BYTES;
+use shoal_runtime::LARGE_COMPONENT_MAX_BYTES;
 
 use super::input::{Json, Path, Query};
 use super::releases::{by, track_name};
@@ -27,7 +27,7 @@ pub(super) fn routes() -> Vec<Route> {
     const DIFF: &str = "/api/v1/plugins/{plugin}/versions/{digest}/diff";
     const WITHDRAW: &str = "/api/v1/plugins/{plugin}/versions/{digest}/withdraw";
     // One byte more than allowed, so that the runtime can say what is too large.
-    let upload = post(add).layer(DefaultBodyLimit::max(COMPONENT_MAX_BYTES + 1));
+    let upload = post(add).layer(DefaultBodyLimit::max(LARGE_COMPONENT_MAX_BYTES + 1));
     vec![
         Route::new(
             Method::GET,

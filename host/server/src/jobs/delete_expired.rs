@@ -40,6 +40,8 @@ const FAILURES_KEPT: Duration = DAY.saturating_mul(30);
 const CONTACTS_KEPT: Duration = DAY.saturating_mul(90);
 /// Alerts of one deletion; each takes its transitions and notifications along.
 const ALERTS_BATCH: i64 = 500;
+/// Values of plugins of one deletion.
+const VALUES_BATCH: i64 = 1000;
 /// Deletions of one sort in one run.
 const ROUNDS_MAX: u32 = 100;
 
@@ -70,6 +72,7 @@ impl Job for DeleteExpired {
             counts.push(count(id, telemetry.await.map(drop).map_err(Into::into)));
             counts.push(count(id, delete_usage(&db, scheduled).await));
             counts.push(count(id, delete_alerts(&db, scheduled).await));
+            counts.push(count(id, delete_kept_values(&db, scheduled).await));
         }
         Ok(counts)
     }
@@ -141,6 +144,16 @@ async fn delete_alerts(db: &TenantDb, scheduled: Timestamp) -> Result<()> {
     for _ in 0..ROUNDS_MAX {
         let before = scheduled - ALERTS_KEPT;
         if db.delete_alerts_closed_before(before, ALERTS_BATCH).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What plugins keep, and said how long.
+async fn delete_kept_values(db: &TenantDb, scheduled: Timestamp) -> Result<()> {
+    for _ in 0..ROUNDS_MAX {
+        if db.delete_expired_kv(scheduled, VALUES_BATCH).await? == 0 {
             break;
         }
     }

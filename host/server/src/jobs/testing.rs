@@ -44,24 +44,20 @@ pub(crate) async fn tenant(app: &App, key: &str) -> TenantDb {
     app.db.tenant(made.expect("made").id())
 }
 
-/// Adds a first-party plugin that `cargo xtask plugins` built, and approves all that it asks for.
-pub(crate) async fn add_plugin(app: &App, file: &str) -> VersionRow {
-    add_component(app, &built("plugins", file)).await
+/// A component that `cargo xtask plugins` built: of a first-party plugin, or of a guest for tests.
+pub(crate) fn component(file: &str) -> Vec<u8> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let path = ["plugins", "tests/guests"]
+        .map(|folder| format!("{root}/{folder}/target/wasm32-wasip2/release/{file}"))
+        .into_iter()
+        .find(|path| std::path::Path::new(path).is_file());
+    let path = path.unwrap_or_else(|| panic!("{file} is not built: cargo xtask plugins"));
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The bytes of a component that `cargo xtask plugins` built in a workspace of the repository.
-pub(crate) fn built(workspace: &str, file: &str) -> Vec<u8> {
-    let root = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-    let path = root
-        .join(workspace)
-        .join("target/wasm32-wasip2/release")
-        .join(file);
-    std::fs::read(&path).unwrap_or_else(|error| {
-        panic!(
-            "{}: {error}; build it with: cargo xtask plugins",
-            path.display()
-        )
-    })
+/// Adds a first-party plugin, and approves all that it asks for.
+pub(crate) async fn add_plugin(app: &App, file: &str) -> VersionRow {
+    add_component(app, &component(file)).await
 }
 
 /// Adds a component, and publishes it with all that it asks for.

@@ -8,12 +8,18 @@ use shoal_runtime::{InstallError, InstallOptions, Installed, Plugin};
 
 use super::ceiling::Ceiling;
 use super::permission::{Missing, Sides};
+use super::services::PluginServices;
+use crate::db::Db;
 use crate::db::installations::InstallationRow;
 
 /// What all installations of this process have in common.
 pub(super) struct Installer {
     /// What none of them gets beyond.
     pub(super) ceiling: Ceiling,
+    /// Where values are kept.
+    pub(super) db: Db,
+    /// What is done for them.
+    pub(super) services: PluginServices,
 }
 
 /// A version for one installation, ready to be called.
@@ -47,7 +53,11 @@ impl Installer {
         }
         .permission();
         let id = row.id().map_err(|error| text(&error))?;
-        let options = InstallOptions::new(id, permission.effective.clone(), settings);
+        let options = InstallOptions {
+            tenant: row.tenant_id as u64,
+            services: self.services.of(&self.db.tenant(row.tenant()), &row.id),
+            ..InstallOptions::new(id, permission.effective.clone(), settings)
+        };
         match plugin.install(options) {
             Ok(installed) => Ok(Ready {
                 installed,

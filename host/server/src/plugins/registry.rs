@@ -28,12 +28,14 @@ use super::ceiling::Ceiling;
 use super::compiled::Compiled;
 use super::install::Installer;
 use super::prepare::SignaturePolicy;
+use super::services::PluginServices;
 use super::snapshot::{Running, Shadow, Snapshot};
 use super::wishes::{Wish, Wishes};
 use crate::clock::Clock;
 use crate::config::PluginsSection;
 use crate::db::installations::InstallationRow;
 use crate::db::{Db, DbError};
+use crate::limits;
 use crate::secrets::SecretBox;
 use crate::task::Stop;
 
@@ -95,6 +97,8 @@ pub struct RegistryParts {
     pub clock: Clock,
     /// Bounds what plugins get.
     pub policy: Policy,
+    /// Does things for them.
+    pub services: PluginServices,
 }
 
 /// Keeps the snapshot up to date.
@@ -135,12 +139,14 @@ impl PluginRegistry {
     pub fn new(parts: RegistryParts) -> PluginRegistry {
         PluginRegistry {
             runtime: parts.runtime,
-            db: parts.db,
+            db: parts.db.clone(),
             secrets: parts.secrets,
             clock: parts.clock,
             signatures: parts.policy.signatures,
             installer: Installer {
                 ceiling: parts.policy.ceiling,
+                db: parts.db,
+                services: parts.services,
             },
             snapshot: ArcSwap::default(),
             wanted: Mutex::default(),
@@ -217,6 +223,7 @@ impl PluginRegistry {
         if wanted.is_live {
             return Ok(Vec::new());
         }
+        limits::tell(&self.runtime, &self.db.system()).await?;
         let before = self.snapshot();
         let (mut next, mut missing) = (Snapshot::default(), Vec::new());
         let catalogue = wanted.wishes.catalogue.clone();

@@ -178,9 +178,10 @@ fn invalid(what: &str) -> HttpError {
 fn http_error(code: ErrorCode) -> HttpError {
     let text = code.to_string();
     match code {
-        ErrorCode::HttpRequestDenied => {
-            HttpError::Denied("the grant does not name this destination".to_owned())
-        }
+        ErrorCode::HttpRequestDenied => HttpError::Denied(
+            "the grant does not allow this request; the log of the call says what is missing"
+                .to_owned(),
+        ),
         ErrorCode::DestinationIpProhibited => {
             HttpError::Denied("the deployment does not allow this address".to_owned())
         }

@@ -33,7 +33,7 @@ const FLOOD_LINE_BYTES: usize = 8 << 10;
 /// What the hog takes at a time.
 const HOG_STEP_BYTES: usize = 1 << 20;
 
-/// Behaves as the word says: `loop`, `memory`, `panic` and `flood` never return, `refuse` fails as a plugin
+/// Behaves as the word says: `loop`, `memory`, `panic`, `abort` and `flood` never return, `refuse` fails as a plugin
 /// should, `well` does nothing.
 ///
 /// # Errors
@@ -44,6 +44,7 @@ fn behave(word: &str) -> Result<(), Failure> {
         "loop" => compute_forever(),
         "memory" => take_all_memory(),
         "panic" => panic!("this plugin panics because it was asked to"),
+        "abort" => std::process::abort(),
         "flood" => write_forever(),
         "refuse" => Err(Failure::rejected(
             "asked-to",

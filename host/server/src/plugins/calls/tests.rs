@@ -107,7 +107,7 @@ async fn restarted(app: &App) -> PluginCalls {
 #[tokio::test]
 async fn a_breaker_survives_a_restart_and_leaves_other_tenants_alone() {
     with_app(hour(0).start(), |app| async move {
-        let component = built("tests/guests", "hostile_receiver.wasm");
+        let component = component("hostile_receiver.wasm");
         let version = add_component(&app, &component).await;
         let (acme, other) = (tenant(&app, "acme").await, tenant(&app, "other").await);
         for db in [&acme, &other] {
@@ -151,7 +151,7 @@ async fn a_breaker_survives_a_restart_and_leaves_other_tenants_alone() {
 #[tokio::test]
 async fn changed_settings_begin_with_a_closed_breaker() {
     with_app(hour(0).start(), |app| async move {
-        let component = built("tests/guests", "hostile_receiver.wasm");
+        let component = component("hostile_receiver.wasm");
         let version = add_component(&app, &component).await;
         let acme = tenant(&app, "acme").await;
         let other = tenant(&app, "other").await;
@@ -174,7 +174,7 @@ async fn changed_settings_begin_with_a_closed_breaker() {
 #[tokio::test]
 async fn what_is_in_quarantine_stays_there_over_a_restart_until_it_is_released() {
     with_app(hour(0).start(), |app| async move {
-        let component = built("tests/guests", "hostile_receiver.wasm");
+        let component = component("hostile_receiver.wasm");
         let version = add_component(&app, &component).await;
         let acme = tenant(&app, "acme").await;
         enable(&app, &acme, &version, Value::Null).await;
@@ -207,7 +207,7 @@ async fn what_is_in_quarantine_stays_there_over_a_restart_until_it_is_released()
 #[tokio::test]
 async fn a_version_that_fails_for_many_is_replaced_by_the_one_before() {
     with_app(hour(0).start(), |app| async move {
-        let component = built("tests/guests", "hostile_receiver.wasm");
+        let component = component("hostile_receiver.wasm");
         let before = add_component(&app, &component).await;
         let broken = add_component(&app, &again(&component, 1)).await;
         let mut tenants = Vec::new();
@@ -260,7 +260,7 @@ async fn a_version_that_fails_for_many_is_replaced_by_the_one_before() {
 #[tokio::test]
 async fn a_version_without_one_before_goes_on_for_those_for_whom_it_works() {
     with_app(hour(0).start(), |app| async move {
-        let component = built("tests/guests", "hostile_receiver.wasm");
+        let component = component("hostile_receiver.wasm");
         let version = add_component(&app, &component).await;
         let mut tenants = Vec::new();
         for key in ["a", "b", "c", "d"] {
@@ -325,7 +325,7 @@ async fn settle_shadows(app: &App) {
 #[tokio::test]
 async fn a_shadow_that_answers_alike_is_promoted() {
     with_app(hour(0).start(), |app| async move {
-        let component = built("tests/guests", "echo_1.wasm");
+        let component = component("echo_1.wasm");
         let live = add_component(&app, &component).await;
         let acme = tenant(&app, "acme").await;
         enable(&app, &acme, &live, json!({ "greeting": "hello" })).await;
@@ -360,10 +360,10 @@ async fn a_shadow_that_answers_alike_is_promoted() {
 #[tokio::test]
 async fn a_shadow_that_answers_otherwise_is_tried_no_longer() {
     with_app(hour(0).start(), |app| async move {
-        let live = add_component(&app, &built("tests/guests", "echo_1.wasm")).await;
+        let live = add_component(&app, &component("echo_1.wasm")).await;
         let acme = tenant(&app, "acme").await;
         enable(&app, &acme, &live, json!({ "greeting": "hello" })).await;
-        let tried = shadow(&app, &built("tests/guests", "echo_2.wasm"), 4).await;
+        let tried = shadow(&app, &component("echo_2.wasm"), 4).await;
         post(&app, &app.calls, &acme, "one")
             .await
             .expect("an answer");
@@ -390,7 +390,7 @@ async fn a_shadow_that_answers_otherwise_is_tried_no_longer() {
 #[tokio::test]
 async fn more_copies_than_there_is_room_for_are_counted_and_nobody_waits() {
     with_app(hour(0).start(), |app| async move {
-        let component = built("tests/guests", "echo_1.wasm");
+        let component = component("echo_1.wasm");
         let live = add_component(&app, &component).await;
         let acme = tenant(&app, "acme").await;
         enable(&app, &acme, &live, json!({ "greeting": "hello" })).await;
@@ -411,7 +411,7 @@ async fn more_copies_than_there_is_room_for_are_counted_and_nobody_waits() {
 #[tokio::test]
 async fn a_failure_is_kept_with_what_was_asked_and_without_secrets() {
     with_app(hour(0).start(), |app| async move {
-        let version = add_component(&app, &built("tests/guests", "hostile.wasm")).await;
+        let version = add_component(&app, &component("hostile.wasm")).await;
         let (acme, other) = (tenant(&app, "acme").await, tenant(&app, "other").await);
         let settings = json!({ "do": "panic", "url": "http://127.0.0.1:9/", "token": "the-secret-token" });
         let new = enable(&app, &acme, &version, settings).await;
@@ -441,7 +441,7 @@ async fn a_failure_is_kept_with_what_was_asked_and_without_secrets() {
 #[tokio::test]
 async fn what_plugins_used_is_closed_and_reaches_a_statement() {
     with_app(hour(0).start(), |app| async move {
-        let version = add_component(&app, &built("tests/guests", "echo_1.wasm")).await;
+        let version = add_component(&app, &component("echo_1.wasm")).await;
         let made = app
             .db
             .system()

@@ -40,6 +40,7 @@ async fn where_the_version_approved_last_cannot_run_the_one_before_goes_on() {
             secrets,
             clock: app.clock.clone(),
             policy: Policy::default(),
+            services: PluginServices::new(app.clock.clone(), None),
         });
         for plugins in [&*app.plugins, &restarted] {
             let component = plugins.compiled.entry(&worse.digest);
