@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::support::components::{component, text};
 use crate::support::{Server, each_database};
 
 /// Runs `shoal` with the operator's key of a server.
@@ -122,6 +123,88 @@ async fn a_secret_comes_from_a_file() {
         expect_code(&enabled, 0);
         assert_eq!(json(&enabled.stdout)["settings"]["token"]["is_set"], true);
         assert!(!String::from_utf8_lossy(&enabled.stdout).contains("hush"));
+    })
+    .await;
+}
+
+/// From a file to an answer, and back: everything that operating.md tells an operator to type.
+#[tokio::test]
+async fn versions_go_their_way_from_the_command_line() {
+    each_database(async |server| {
+        server.tenant("acme").await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let done = |args: &[&str]| {
+            let args = [args, &["--json"]].concat();
+            let output = shoal(server, &args);
+            expect_code(&output, 0);
+            json(&output.stdout)
+        };
+        let add = |package: &str| {
+            let file = folder.path().join(package);
+            std::fs::write(&file, component(package)).expect("written");
+            done(&["plugin", "add", &file.display().to_string()])
+        };
+        let first = add("echo-1");
+        done(&["plugin", "approve", "echo"]);
+        let enabled = done(&[
+            "plugin",
+            "enable",
+            "echo",
+            "--tenant",
+            "acme",
+            "--set",
+            "greeting=hello",
+        ]);
+        let installation = text(&enabled["id"]);
+        let second = add("echo-2");
+        let diff = done(&[
+            "plugin",
+            "diff",
+            "echo",
+            "--digest",
+            &text(&second["digest"]),
+        ]);
+        assert_eq!(diff["needs_approval"], false);
+        let digest = text(&second["digest"]);
+        let inherited = [
+            "plugin",
+            "publish",
+            "echo",
+            "--digest",
+            &digest,
+            "--inherit",
+        ];
+        let tried = done(&[&inherited[..], &["--canary", "acme"]].concat());
+        assert_eq!(tried["track"]["candidate"]["tenants"][0], "acme");
+        assert_eq!(tried["track"]["active"]["digest"], first["digest"]);
+        let promoted = done(&["plugin", "promote", "echo"]);
+        assert_eq!(promoted["track"]["active"]["version"], "0.2.0");
+        let back = done(&["plugin", "rollback", "echo", "--reason", "too new"]);
+        assert_eq!(back["track"]["active"]["version"], "0.1.0");
+        let configure = ["plugin", "configure", &installation, "--tenant", "acme"];
+        let pinned = done(
+            &[
+                &configure[..],
+                &["--pin", &digest, "--set", "greeting=\"good day\""],
+            ]
+            .concat(),
+        );
+        assert_eq!(pinned["version"], "0.2.0");
+        assert_eq!(pinned["settings"]["greeting"], "good day");
+        let unpinned = done(&[&configure[..], &["--unpin"]].concat());
+        assert_eq!(unpinned["version"], "0.1.0");
+        let versions = done(&["plugin", "versions", "echo"]);
+        assert_eq!(versions["versions"].as_array().map(Vec::len), Some(2));
+        let history = done(&["plugin", "history", "echo"]);
+        assert_eq!(history["releases"][0]["action"], "rollback");
+        assert_eq!(history["releases"][0]["reason"], "too new");
+        let lines = done(&["audit", "--subject", "echo"]);
+        assert_eq!(lines["events"][0]["action"], "plugin.rollback");
+        done(&["plugin", "withdraw", "echo", "--digest", &digest]);
+        let key = "shoal-pub:iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w=";
+        done(&["publisher", "add", "acme", key]);
+        assert_eq!(done(&["publisher", "list"])["publishers"][0]["key"], key);
+        done(&["publisher", "remove", "acme"]);
     })
     .await;
 }

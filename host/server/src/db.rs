@@ -246,7 +246,14 @@ impl Db {
     /// [`DbError::Address`], [`DbError::Migration`] when the schema is of another or newer Shoal, else
     /// [`DbError::Unavailable`].
     pub async fn open(address: &str) -> Result<Db, DbError> {
-        let db = if let Some(path) = address.strip_prefix("sqlite:") {
+        let db = Db::connect(address).await?;
+        migrate::run(&db).await?;
+        Ok(db)
+    }
+
+    /// Connects, whatever the schema is.
+    async fn connect(address: &str) -> Result<Db, DbError> {
+        Ok(if let Some(path) = address.strip_prefix("sqlite:") {
             Db::open_sqlite(Path::new(path.strip_prefix("//").unwrap_or(path))).await?
         } else if address.starts_with("postgres://") || address.starts_with("postgresql://") {
             let options =
@@ -260,9 +267,7 @@ impl Db {
                 address: without_password(address),
                 problem: "unknown scheme".to_owned(),
             });
-        };
-        migrate::run(&db).await?;
-        Ok(db)
+        })
     }
 
     async fn open_sqlite(path: &Path) -> Result<Db, DbError> {

@@ -34,4 +34,4 @@ pub use prepare::{Prepared, SignaturePolicy};
 pub use registry::{NotRunnable, PluginRegistry, Policy, RegistryParts, secret_place};
 pub use services::PluginServices;
 pub use snapshot::{Running, Shadow, Snapshot};
-pub use wishes::Wish;
+pub use wishes::{Stored, Wish};

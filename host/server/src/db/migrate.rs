@@ -43,6 +43,11 @@ const ADVISORY_LOCK: i64 = 0x5348_4f41_4c00_0001;
 
 /// Runs what has not been run yet.
 pub(super) async fn run(db: &Db) -> Result<(), DbError> {
+    run_up_to(db, i64::MAX).await?;
+    refuse_newer(db).await
+}
+
+async fn run_up_to(db: &Db, newest: i64) -> Result<(), DbError> {
     let mut tx = locked(db).await?;
     let table = dialect::schema_text(
         db,
@@ -54,10 +59,10 @@ pub(super) async fn run(db: &Db) -> Result<(), DbError> {
     );
     sql!(tx, c => sqlx::raw_sql(AssertSqlSafe(table)).execute(c).await?.rows_affected());
     tx.commit().await?;
-    for migration in MIGRATIONS {
+    for migration in MIGRATIONS.iter().filter(|one| one.version <= newest) {
         apply(db, migration).await?;
     }
-    refuse_newer(db).await
+    Ok(())
 }
 
 async fn locked(db: &Db) -> Result<Transaction, DbError> {
@@ -150,6 +155,35 @@ mod tests {
                     .starts_with(&format!("{:04}_", migration.version))
             );
         }
+    }
+
+    #[tokio::test]
+    async fn the_version_that_was_approved_last_becomes_the_active_one() {
+        testing::each_address(|address| async move {
+            let db = Db::connect(&address).await.expect("connected");
+            run_up_to(&db, 5).await.expect("as it was before tracks");
+            let mut conn = db.writer().await.expect("a connection");
+            for (digest, approval) in [("a", Some(1)), ("b", Some(3)), ("c", None), ("d", Some(2))] {
+                let added = sql!(conn, c => sqlx::query(
+                    "INSERT INTO plugin_version
+                         (digest, plugin_id, version, kind, manifest, size_bytes, added_at_ms, approved_at_ms, approval)
+                     VALUES ($1, 'p', '1.0.0', 'check', '', 1, 1, $2, $2)",
+                ).bind(digest).bind::<Option<i64>>(approval).execute(c).await.expect("added").rows_affected());
+                assert_eq!(added, 1);
+            }
+            drop(conn);
+            run(&db).await.expect("up to date");
+            let tracks = db.system().tracks().await.expect("read");
+            assert_eq!(tracks.len(), 1);
+            assert_eq!((&*tracks[0].plugin_id, &*tracks[0].track), ("p", "stable"));
+            assert_eq!(tracks[0].active_digest.as_deref(), Some("b"));
+            assert_eq!(tracks[0].former().expect("a list"), ["d"]);
+            let releases = db.system().releases("p", 10).await.expect("read");
+            let releases: Vec<_> = releases.iter().map(|one| (one.seq, &*one.digest)).collect();
+            assert_eq!(releases, [(3, "b"), (2, "d"), (1, "a")]);
+            db.close().await;
+        })
+        .await;
     }
 
     #[tokio::test]

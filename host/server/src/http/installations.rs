@@ -24,7 +24,7 @@ use crate::audit::Audit;
 use crate::auth::Role;
 use crate::db::TenantDb;
 use crate::db::tracks::STABLE;
-use crate::plugins::Wish;
+use crate::plugins::{NotRunnable, Wish};
 use crate::random::RandomId as _;
 use save::{Saving, Wanted, draft};
 
@@ -183,12 +183,10 @@ async fn create(
     let id = InstallationId::random();
     let track = track_name(new.track.unwrap_or_else(|| STABLE.to_owned()))?;
     let draft = draft(&db, &id, &new.plugin, &track, new.digest.as_deref());
-    let known = app.plugins.chosen(&draft).await.map_err(|error| {
-        let code = match new.digest.is_none() && track == STABLE {
-            true => "no_approved_version",
-            false => "not_runnable",
-        };
-        refused(code, error)
+    let known = app.plugins.chosen(&draft).await;
+    let known = known.map_err(|error| match new.digest.is_none() && track == STABLE {
+        true => no_approved_version(&new.plugin, error),
+        false => refused("not_runnable", error),
     })?;
     may_change(&caller, &known.row.kind)?;
     let is_check = known.row.kind == Kind::Check.as_str();
@@ -313,6 +311,21 @@ async fn found(db: &TenantDb, id: &str) -> Result<Wish, ApiError> {
         let id: String = id.chars().take(100).collect();
         ApiError::not_found(format!("there is no installation {id:?}"))
     })
+}
+
+fn no_approved_version(plugin: &str, error: NotRunnable) -> ApiError {
+    match error {
+        NotRunnable::Db(error) => error.into(),
+        NotRunnable::Reason(_) | NotRunnable::Unknown(_) => {
+            let plugin: String = plugin.chars().take(100).collect();
+            ApiError::bad_request(
+                "no_approved_version",
+                format!(
+                    "no version of plugin {plugin:?} is approved; an operator does it with: shoal plugin approve {plugin}"
+                ),
+            )
+        }
+    }
 }
 
 /// What a tenant pays is not the tenant's to change.

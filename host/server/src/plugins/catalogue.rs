@@ -68,7 +68,7 @@ impl Catalogue {
         self.version_of(plugin, digest).ok_or_else(|| {
             let digest: String = digest.chars().take(100).collect();
             NotRunnable::Unknown(format!(
-                "plugin {plugin:?} has no version {digest:?}; see: shoal plugin versions {plugin}"
+                "plugin {plugin:?} has no version {digest:?}; see: shoal plugin list"
             ))
         })
     }

@@ -36,7 +36,19 @@ impl PluginRegistry {
         settings: &Map<String, Value>,
     ) -> Result<(), String> {
         let valid = plugin.manifest().settings.validate(settings.clone());
-        valid.map(drop).map_err(|error| error.to_string())
+        let valid = valid.map_err(|error| error.to_string())?;
+        let asked = plugin.validate_settings(&valid.to_json()).await;
+        let plugin = &plugin.manifest().id;
+        match asked.outcome {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(problems)) => {
+                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                Err(format!("settings of {plugin}: {}", problems.join("; ")))
+            }
+            Err(error) => Err(format!(
+                "{plugin} cannot say whether the settings are right: {error}"
+            )),
+        }
     }
 
     /// Makes an installation's settings fit for a version, coming from the one that it runs. `Some` is what has to be
@@ -138,13 +150,25 @@ impl PluginRegistry {
         }
     }
 
+    /// What a newer version makes of the settings.
     async fn migrated(
         &self,
-        _from: &Known,
-        _to: &Target<'_>,
+        from: &Known,
+        to: &Target<'_>,
         settings: Map<String, Value>,
     ) -> Result<Map<String, Value>, String> {
-        Ok(settings)
+        if !to.plugin.exports_settings() {
+            return Ok(settings);
+        }
+        let text = Value::Object(settings).to_string();
+        let migrated = to.plugin.migrate_settings(&from.row.version, &text).await;
+        let text = migrated.outcome.map_err(|error| {
+            format!(
+                "it cannot migrate the settings of version {}: {error}",
+                from.row.version
+            )
+        })?;
+        serde_json::from_str(&text).map_err(|error| error.to_string())
     }
 
     /// Settings for one version as they are stored.

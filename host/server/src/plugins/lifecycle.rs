@@ -220,7 +220,7 @@ impl PluginRegistry {
     /// There is no such version.
     pub async fn roll_back(&self, back: &RollBack, by: &By) -> Result<Released, NotRunnable> {
         for _ in 0..ATTEMPTS_MAX {
-            let plan = plan::roll_back(&*self.catalogue().await?, back, by)?;
+            let plan = plan::roll_back(&self.catalogue().await?, back, by)?;
             if let Some(released) = self.carry_out(plan).await? {
                 return Ok(released);
             }
@@ -263,7 +263,8 @@ impl PluginRegistry {
         by: &By,
     ) -> Result<(), NotRunnable> {
         self.check_signature(&known.row)?;
-        let audit = plan::audit("plugin.approve", known, None, by);
+        let mut audit = plan::audit("plugin.approve", known, None, by);
+        plan::note_approved(&mut audit, &approval.grants);
         let system = self.db.system();
         system.approve(&approval, &audit, self.clock.now()).await?;
         Ok(self.reload().await?)
@@ -358,13 +359,17 @@ impl PluginRegistry {
             grants: approved.clone(),
             by: by.actor.clone(),
         });
+        let mut audit = plan::audit(plan::audit_action(action), known, Some(&track), by);
+        if approval.is_some() {
+            plan::note_approved(&mut audit, &approved);
+        }
         Ok(Plan::Write(Box::new(Release {
             action,
             digest: publish.digest.clone(),
             reason: by.reason.clone(),
             approval,
             settings,
-            audit: plan::audit(plan::audit_action(action), known, Some(&track), by),
+            audit,
             track,
         })))
     }

@@ -4,7 +4,9 @@
 //! the deployment asks for, the golden tests of the manifest, the example settings. A version that is refused leaves
 //! nothing behind: nothing was stored, and what was compiled is dropped here.
 
-use shoal_runtime::{PublisherKey, SignatureState, verify};
+use std::sync::Arc;
+
+use shoal_runtime::{Plugin, PublicKey, PublisherKey, SignatureState, verify};
 
 use super::registry::{NotRunnable, PluginRegistry};
 use crate::db::plugins::VersionRow;
@@ -72,6 +74,20 @@ fn stored(state: SignatureState) -> (&'static str, Option<String>) {
     }
 }
 
+/// How many golden tests there are; the error names the first promise that is not kept, what was expected and what was found.
+async fn run_golden_tests(plugin: &Arc<Plugin>) -> Result<i64, String> {
+    let results = plugin.run_golden_tests().await;
+    for result in &results {
+        if let Err(problem) = &result.outcome {
+            return Err(format!(
+                "its golden test {:?} fails: {problem}; try it with: shoal plugin test FILE",
+                result.name
+            ));
+        }
+    }
+    Ok(results.len() as i64)
+}
+
 impl PluginRegistry {
     /// Looks a component over that somebody wants to add.
     ///
@@ -79,10 +95,14 @@ impl PluginRegistry {
     /// Why it is refused.
     pub async fn prepare(&self, bytes: Vec<u8>) -> Result<Prepared, NotRunnable> {
         let refused = |reason: String| NotRunnable::Reason(reason);
-        let (state, bytes) = self.signature(bytes).await?;
+        let trusted = self.trusted().await?;
+        // Who trusts nobody yet need not be told of each version that nobody vouches for.
+        let has_publishers = !trusted.is_empty();
+        let (state, bytes) = blocking(move || (verify(&bytes, &trusted), bytes)).await;
         let warning = self.signatures.judge(&state).map_err(refused)?;
         let loaded = self.runtime.load(bytes).await;
         let plugin = loaded.map_err(|refusal| refused(refusal.to_string()))?;
+        let golden_passed = run_golden_tests(&plugin).await.map_err(refused)?;
         if let Some(example) = plugin.manifest().example.clone() {
             let accepted = self.accepts(&plugin, &example).await;
             accepted.map_err(|reason| refused(format!("its example is refused: {reason}")))?;
@@ -99,14 +119,17 @@ impl PluginRegistry {
             added_at_ms: self.clock.now().0,
             signature_state: signature_state.to_owned(),
             publisher,
-            golden_passed: 0,
+            golden_passed,
             approved_grants: None,
             approved_at_ms: None,
             approved_by: None,
             approved_hash: None,
             approval: None,
         };
-        Ok(Prepared { version, warning })
+        Ok(Prepared {
+            version,
+            warning: warning.filter(|_| has_publishers),
+        })
     }
 
     /// Why a stored version may not be approved: the policy may have changed since it was added.
@@ -120,10 +143,10 @@ impl PluginRegistry {
         )))
     }
 
-    async fn signature(&self, bytes: Vec<u8>) -> Result<(SignatureState, Vec<u8>), NotRunnable> {
+    async fn trusted(&self) -> Result<Vec<PublisherKey>, NotRunnable> {
         let mut trusted = Vec::new();
         for row in self.db.system().publishers().await? {
-            match row.key.parse::<shoal_runtime::PublicKey>() {
+            match row.key.parse::<PublicKey>() {
                 Ok(key) => trusted.push(PublisherKey {
                     publisher: row.name,
                     key: key.0,
@@ -133,6 +156,6 @@ impl PluginRegistry {
                 }
             }
         }
-        Ok(blocking(move || (verify(&bytes, &trusted), bytes)).await)
+        Ok(trusted)
     }
 }

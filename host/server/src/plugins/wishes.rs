@@ -27,6 +27,9 @@ pub struct Wish {
     pub version_settings: Vec<VersionSettings>,
 }
 
+/// Settings as they are stored: what may be shown, and the rest by name, sealed.
+pub type Stored = (Map<String, Value>, Vec<(String, Vec<u8>)>);
+
 /// Everything that the database wants.
 #[derive(Default)]
 pub(super) struct Wishes {
@@ -151,7 +154,7 @@ impl Wish {
     }
 
     /// The settings of no version in particular, as they are stored: what may be shown, and the rest sealed.
-    pub fn stored(&self) -> Result<(Map<String, Value>, Vec<(String, Vec<u8>)>), DbError> {
+    pub fn stored(&self) -> Result<Stored, DbError> {
         let secrets = self.secrets.iter();
         let sealed = secrets.map(|one| (one.name.clone(), one.sealed.clone()));
         Ok((self.row.settings()?, sealed.collect()))

@@ -14,7 +14,7 @@ use crate::db::installations::{ChangedInstallation, InstallationRow, NewInstalla
 use crate::db::tracks::VersionSettings;
 use crate::db::{DbError, TenantDb};
 use crate::http::plugins::{parse_grants, refused};
-use crate::plugins::{Known, Wish, secret_place};
+use crate::plugins::{Known, Stored, Wish, secret_place};
 
 /// How often it is looked which checks are due; oftener would cost more than it tells. Every interval is a multiple.
 const INTERVAL_MIN_MS: i64 = 10_000;
@@ -68,9 +68,6 @@ pub(super) fn draft(
     }
     .as_row(db.id())
 }
-
-/// Settings as they are stored: what may be shown, and the rest sealed.
-type Stored = (Map<String, Value>, Vec<(String, Vec<u8>)>);
 
 impl Saving<'_> {
     /// A new installation of a version.

@@ -204,10 +204,10 @@ pub(super) fn withdrawals(
         if is_tried {
             track.set_candidate(None);
         }
-        if is_active || is_tried {
-            if let Plan::Write(release) = write("withdraw", track, known, by) {
-                releases.push(*release);
-            }
+        if (is_active || is_tried)
+            && let Plan::Write(release) = write("withdraw", track, known, by)
+        {
+            releases.push(*release);
         }
     }
     Ok(releases)
@@ -255,6 +255,12 @@ pub(super) fn audit(
             "reason": by.reason,
         }),
     }
+}
+
+/// Says in a line what is approved.
+pub(super) fn note_approved(audit: &mut Audit, approved: &Grants) {
+    let approved = approved.0.iter().map(ToString::to_string);
+    audit.detail["approved"] = approved.collect::<Vec<_>>().into();
 }
 
 pub(super) fn is_tried(catalogue: &Catalogue, plugin: &str, track: &str, digest: &str) -> bool {

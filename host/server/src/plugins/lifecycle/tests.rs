@@ -116,7 +116,11 @@ async fn runs(app: &App, db: &TenantDb) -> (String, Value, Option<String>) {
     let snapshot = app.plugins.snapshot();
     let running = snapshot.of_tenant(db.id()).next().expect("it is there");
     let installed = running.state.as_ref().expect("it runs");
-    let greeting = installed.settings().get("greeting").cloned();
+    let settings = installed.settings();
+    let greeting = settings
+        .get("salutation")
+        .or(settings.get("greeting"))
+        .cloned();
     let shadow = running.shadow.as_ref();
     (
         running.version.as_ref().expect("one").version.clone(),
@@ -268,6 +272,40 @@ async fn a_version_that_would_break_a_tenant_is_refused_or_leaves_it_behind() {
         assert_eq!(behind, [acme.id()]);
         assert_eq!(runs(&app, &acme).await.0, "0.1.0");
         assert_eq!(runs(&app, &globex).await.0, "0.3.0");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn settings_are_migrated_with_the_version_and_come_back_with_it() {
+    with_app(hour(0).start(), |app| async move {
+        let (acme, globex) = (tenant(&app, "acme").await, tenant(&app, "globex").await);
+        let first = add(&app, component("echo_1.wasm")).await;
+        let third = add(&app, component("echo_3.wasm")).await;
+        publish(&app, &first).await;
+        enable(&acme, "hello").await;
+        enable(&globex, "").await;
+        app.plugins.reload().await.expect("loaded");
+        let refused = app.plugins.publish(&of(&third), &me()).await;
+        let why = reason(refused.expect_err("globex has none"));
+        assert!(
+            why.contains("globex ins_") && why.contains("give it a greeting first"),
+            "{why}"
+        );
+        enable(&globex, "good day").await;
+        app.plugins.reload().await.expect("loaded");
+        publish(&app, &third).await;
+        for (db, greeting) in [(&acme, "hello"), (&globex, "good day")] {
+            let (version, migrated, _) = runs(&app, db).await;
+            assert_eq!((&*version, migrated), ("0.3.0", json!(greeting)));
+        }
+        app.plugins.roll_back(&back(), &me()).await.expect("back");
+        let (version, greeting, _) = runs(&app, &acme).await;
+        assert_eq!((&*version, greeting), ("0.1.0", json!("hello")));
+        // What is changed meanwhile is migrated anew.
+        enable(&acme, "good evening").await;
+        publish(&app, &third).await;
+        assert_eq!(runs(&app, &acme).await.1, json!("good evening"));
     })
     .await;
 }
