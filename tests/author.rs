@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use crate::support::components::component;
 
-const FIRST_PARTY: [&str; 6] = [
+const FIRST_PARTY: [&str; 7] = [
     "http-check",
     "net-check",
+    "mail",
     "webhook",
     "slack",
     "mackerel-plan",

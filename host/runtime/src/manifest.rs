@@ -86,7 +86,7 @@
 //! [tests.expect]                 # a part of the outcome; { contains = "…" } for a part of a text
 //! outcome = "ok"                 # or rejected, retry, unauthenticated (then code, message, after_ms), or limit-cpu, panicked, …
 //! status = "ok"                  # check: status, summary, measurements = [{ name, value, labels }]
-//! # channel: summary; receiver: status, body | json, metrics = [{ name, kind, attributes, points = [{ value }] }]
+//! # channel: summary, mail = [{ to, subject, text }]; receiver: status, body | json, metrics = [{ name, kind, attributes, points = [{ value }] }]
 //! # billing rule: lines = [{ description, meter, quantity = "6", unit_price, amount }], total = "11000"
 //! ```
 

@@ -11,6 +11,7 @@ use crate::link::{Guest, Linked, reason};
 use crate::plugin::Plugin;
 use crate::refusal::Refusal;
 use crate::run::Work;
+use crate::secrets::veil::Veil;
 use crate::settings::{PROBLEMS_MAX, SETTINGS_MAX_BYTES, SettingProblem};
 
 /// The interface's name.
@@ -34,7 +35,8 @@ impl Plugin {
         })
     }
 
-    /// Has the plugin look at settings that satisfy its schema; without rules of its own, all is well.
+    /// Has the plugin look at settings that satisfy its schema; without rules of its own, all is well. It sees references
+    /// instead of secrets.
     pub async fn validate_settings(
         &self,
         settings_json: &str,
@@ -42,7 +44,12 @@ impl Plugin {
         if !self.exports_settings() {
             return unasked(Ok(()));
         }
-        let settings = settings_json.to_owned();
+        let secrets = self.manifest().settings.secrets();
+        let veil = Veil::over(settings_json, |name| secrets.iter().any(|own| own == name));
+        let settings = match veil {
+            Ok((_, shown)) => shown,
+            Err(why) => return unfit(why),
+        };
         let work: Work<Vec<wit::Problem>> = Box::new(move |store, guest| {
             Box::pin(async move { rules(guest)?.call_validate(store, &settings).await })
         });
@@ -51,18 +58,27 @@ impl Plugin {
 
     /// Has the plugin turn settings of an earlier version into its own; without rules of its own, they stay.
     ///
-    /// What it answers satisfies its schema.
-    pub async fn migrate_settings(&self, from_version: &str, settings_json: &str) -> Call<String> {
-        let settings = settings_json.to_owned();
+    /// It sees references instead of those settings that `is_secret`. What it answers satisfies its schema, keeps secrets
+    /// secret and names no destination that was not there.
+    pub async fn migrate_settings(
+        &self,
+        from_version: &str,
+        settings_json: &str,
+        is_secret: impl Fn(&str) -> bool,
+    ) -> Call<String> {
         if !self.exports_settings() {
-            return unasked(settings);
+            return unasked(settings_json.to_owned());
         }
+        let (veil, settings) = match Veil::over(settings_json, is_secret) {
+            Ok(veiled) => veiled,
+            Err(why) => return unfit(why),
+        };
         let from = from_version.to_owned();
         let work: Work<Result<String, _>> = Box::new(move |store, guest| {
             Box::pin(async move { rules(guest)?.call_migrate(store, &from, &settings).await })
         });
         self.ask(work, |migrated| match migrated {
-            Ok(settings) => self.fitting(settings),
+            Ok(settings) => self.fitting(&veil, &settings),
             Err(failure) => Err(CallError::Failed(failure::from_wit(failure))),
         })
         .await
@@ -100,17 +116,26 @@ impl Plugin {
     }
 
     /// Settings that a plugin made, if its own schema takes them.
-    fn fitting(&self, settings: String) -> Result<String, CallError> {
+    fn fitting(&self, veil: &Veil, settings: &str) -> Result<String, CallError> {
         let wrong = |why: String| CallError::BadAnswer(format!("the migrated settings {why}"));
         if settings.len() > SETTINGS_MAX_BYTES {
             return Err(wrong(format!("are larger than {SETTINGS_MAX_BYTES} bytes")));
         }
+        let settings = veil.lifted(settings, self.manifest()).map_err(wrong)?;
         let object = serde_json::from_str(&settings)
             .map_err(|e| wrong(format!("are not a JSON object: {e}")))?;
         match self.manifest().settings.validate(object) {
             Ok(_) => Ok(settings),
             Err(problems) => Err(wrong(format!("do not satisfy its schema: {problems}"))),
         }
+    }
+}
+
+/// Settings that are none cannot be shown to a plugin.
+fn unfit<T>(why: String) -> Call<T> {
+    Call {
+        outcome: Err(CallError::BadAnswer(format!("the settings {why}"))),
+        report: CallReport::default(),
     }
 }
 

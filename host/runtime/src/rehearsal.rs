@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use shoal_model::grant::Grants;
 use shoal_model::{InstallationId, Timestamp};
 
@@ -13,7 +13,7 @@ use crate::call::{Call, CallContext, CallError, CallReport};
 use crate::egress::script::{Beyond, Exchanges, Script};
 use crate::install::{InstallOptions, World};
 use crate::kv::MemoryKeyValue;
-use crate::mail::MemoryRelay;
+use crate::mail::{Mail, MemoryRelay};
 use crate::plugin::{InstallError, Plugin};
 use crate::receiver::Ingest;
 use crate::services::Services;
@@ -147,9 +147,10 @@ pub(crate) struct Play {
 impl Play {
     pub(crate) async fn perform(mut self, plugin: &Arc<Plugin>) -> Result<Rehearsed, InstallError> {
         let now = self.now;
+        let relay = Arc::new(MemoryRelay::default());
         self.options.services = Services {
             kv: Some(Arc::new(MemoryKeyValue::new(move || now))),
-            mail: Some(Arc::new(MemoryRelay::default())),
+            mail: Some(Arc::<MemoryRelay>::clone(&relay)),
         };
         let world = World {
             network: Arc::new(plugin.network().played_by(Arc::clone(&self.script))),
@@ -169,9 +170,17 @@ impl Play {
                 rehearsed
             }
         };
+        let sent = relay.taken();
+        if !sent.is_empty() {
+            rehearsed.outcome["mail"] = sent.iter().map(as_json).collect();
+        }
         rehearsed.problems = self.script.problems();
         Ok(rehearsed)
     }
+}
+
+fn as_json(mail: &Mail) -> Value {
+    json!({ "to": mail.to, "subject": mail.subject, "text": mail.text, "html": mail.html })
 }
 
 fn shown<T: Answer>(call: Call<T>) -> Rehearsed {

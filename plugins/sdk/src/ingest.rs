@@ -4,11 +4,11 @@ mod batch;
 
 use crate::Failure;
 
-pub use batch::{Batch, Stream};
 pub use crate::bindings::receiver::shoal::plugin::ingest::{Committed, IngestError, Rejection};
 pub use crate::bindings::receiver::shoal::plugin::telemetry::{
     AttributeSets, Histograms, Metrics, Numbers, Series, Symbols,
 };
+pub use batch::{Batch, Stream};
 
 /// Makes a batch durable; returns after the commit, so that the plugin can answer its client.
 ///

@@ -24,7 +24,7 @@ use crate::egress::allow::Act;
 use crate::egress::connect::{ConnectError, Stream};
 use crate::egress::gate::Gate;
 use crate::egress::target::Target;
-use crate::egress::{HANDSHAKE_MAX, tls};
+use crate::egress::{Contacts, HANDSHAKE_MAX, tls};
 use crate::secrets::outgoing::{Filled, Unfilled};
 
 /// Longest wait for the first byte of an answer; the call's own time ends it sooner.

@@ -1,5 +1,6 @@
 //! `shoal:plugin/net`: connections and facts of the network, behind the gate.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use shoal_model::grant::NetOperation;
@@ -14,7 +15,6 @@ use crate::egress::connection::{Connection, broken};
 use crate::egress::dns::of_wit;
 use crate::egress::gate::{Gate, TooMany};
 use crate::egress::target::{Host, Target};
-use crate::meter::Metered;
 use crate::rehearsal::net::{NetAnswer, peer as played_peer};
 use crate::state::State;
 
@@ -75,7 +75,7 @@ impl Gate {
         timeout_ms: u32,
     ) -> Result<Connection, NetError> {
         let target = self.granted(operation, host, Some(port))?;
-        let room = self.may_hold()?;
+        let open = self.may_hold()?;
         if let Some(answer) = self.played(operation.as_str(), &target, timeout_ms).await? {
             return match answer
                 .untrusted()
@@ -87,7 +87,7 @@ impl Gate {
                     target,
                     played_peer(port),
                     answer.stream(),
-                    room,
+                    open,
                 )),
             };
         }
@@ -125,10 +125,10 @@ impl Gate {
         let name = name.inspect_err(|error| self.note(error))?;
         self.contacts.contacted(format_args!("dns {target}"));
         if let Some(script) = &self.network.script {
-            let (name, of) = (target.host.to_string(), of_wit(record_type).to_string());
-            let playing = script.net(format!("dns {name} {of}"), &target);
+            let (host, of) = (target.host.to_string(), of_wit(record_type).to_string());
+            let playing = script.net(format!("dns {host} {of}"), &target);
             if let Some(answer) = within(timeout_ms, &target, playing).await? {
-                return Ok(answer.dns(&name, &of));
+                return Ok(answer.dns(&host, &of));
             }
         }
         let asking = self.network.dns_query(&target, name, record_type);
@@ -231,8 +231,13 @@ pub(crate) fn net_error(error: ConnectError) -> NetError {
 
 impl State {
     /// Does something at the gate without counting it as the guest's time.
-    fn at_the_gate<F: Future>(&self, operation: impl FnOnce(Gate) -> F) -> Metered<F> {
-        self.meter.uncounted(operation(self.gate.clone()))
+    fn at_the_gate<F: Future, O: FnOnce(Gate) -> F>(
+        &self,
+        operation: O,
+    ) -> impl Future<Output = F::Output> + use<F, O> {
+        let meter = Arc::clone(&self.meter);
+        let doing = operation(self.gate.clone());
+        async move { meter.uncounted(doing).await }
     }
 
     async fn connect(

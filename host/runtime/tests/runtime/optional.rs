@@ -58,9 +58,9 @@ async fn a_plugin_judges_and_migrates_settings_with_rules_of_its_own() {
     let problems = problems.unwrap_err();
     assert_eq!(problems.len(), 1);
     assert_eq!(problems[0].to_string(), "url: is not mine");
-    let migrated = plugin.migrate_settings("0.1.0", "{}").await;
+    let migrated = plugin.migrate_settings("0.1.0", "{}", |_| false).await;
     assert_eq!(migrated.outcome.unwrap(), r#"{"url":"https://b.example/"}"#);
-    let broken = plugin.migrate_settings("0.10.0", "{}").await;
+    let broken = plugin.migrate_settings("0.10.0", "{}", |_| false).await;
     let error = broken.outcome.unwrap_err();
     assert!(matches!(error, CallError::BadAnswer(_)), "{error}");
     assert_eq!(runtime.stats().live, 0, "nothing of the calls is left");
@@ -77,7 +77,10 @@ async fn what_a_plugin_makes_of_settings_satisfies_its_schema() {
         ..Guest::check(&code)
     };
     let plugin = load(&runtime(), &guest).await.unwrap();
-    let error = plugin.migrate_settings("0.1.0", "{}").await.outcome;
+    let error = plugin
+        .migrate_settings("0.1.0", "{}", |_| false)
+        .await
+        .outcome;
     let error = error.unwrap_err().to_string();
     assert!(
         error.contains("do not satisfy its schema: ") && error.contains("key: is missing"),
@@ -106,7 +109,7 @@ async fn without_rules_settings_are_well_and_stay() {
         plugin.validate_settings("{}").await.outcome.unwrap(),
         Ok(())
     );
-    let stayed = plugin.migrate_settings("0.1.0", "{}").await;
+    let stayed = plugin.migrate_settings("0.1.0", "{}", |_| false).await;
     assert_eq!(stayed.outcome.unwrap(), "{}");
 }
 

@@ -9,7 +9,7 @@ mod sign;
 mod source;
 mod test;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
@@ -99,9 +99,9 @@ pub(super) enum AuthorCommand {
     Sign {
         /// The component (.wasm).
         file: PathBuf,
-        /// The file that `keygen` made.
-        #[arg(long)]
-        key: PathBuf,
+        /// The file that `keygen` made. (Takes the place of the API key, which is not needed here.)
+        #[arg(long, value_name = "FILE")]
+        key: String,
         /// Where the result goes [default: the component's file].
         #[arg(short, long)]
         output: Option<PathBuf>,
@@ -112,7 +112,7 @@ pub(super) enum AuthorCommand {
         file: PathBuf,
         /// The publisher's public key.
         #[arg(long, value_name = "shoal-pub:…")]
-        key: PublicKey,
+        key: String,
     },
 }
 
@@ -178,8 +178,8 @@ pub(super) async fn run(server: &Server, command: AuthorCommand, output: Output)
             file,
             key,
             output: to,
-        } => sign::sign(&file, &key, to.as_ref().unwrap_or(&file), output),
-        AuthorCommand::Verify { file, key } => sign::verify(&file, key, output),
+        } => sign::sign(&file, Path::new(&key), to.as_ref().unwrap_or(&file), output),
+        AuthorCommand::Verify { file, key } => sign::verify(&file, key.parse()?, output),
     }
 }
 
@@ -187,6 +187,7 @@ pub(super) async fn run(server: &Server, command: AuthorCommand, output: Output)
 fn runtime(options: RuntimeOptions) -> Result<Runtime> {
     Ok(Runtime::new(RuntimeOptions {
         concurrent_calls_max: CALLS_MAX,
+        allow_large: true,
         ..options
     })?)
 }

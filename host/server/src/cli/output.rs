@@ -32,6 +32,13 @@ impl Output {
         }
     }
 
+    /// Tells how the answer came about, on standard error; JSON has it already.
+    pub(super) fn note(self, note: &str) {
+        if self == Output::Text {
+            eprintln!("{note}");
+        }
+    }
+
     /// Says why it did not work, on standard error.
     pub(super) fn failed(self, error: &anyhow::Error) -> ExitCode {
         match self {

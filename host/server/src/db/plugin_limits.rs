@@ -3,8 +3,10 @@
 use shoal_model::Timestamp;
 use shoal_runtime::TenantLimits;
 
+use super::audit::record;
 use super::plugins::next;
 use super::{DbError, System, TenantDb};
+use crate::audit::Audit;
 use crate::limits::{self, LimitsByKind};
 
 /// A tenant's own bounds.
@@ -66,6 +68,7 @@ impl TenantDb {
         &self,
         weight: u32,
         limits: &str,
+        actor: &str,
         now: Timestamp,
     ) -> Result<(), DbError> {
         let mut tx = self.begin().await?;
@@ -81,6 +84,14 @@ impl TenantDb {
         .bind(now.0)
         .execute(c).await?.rows_affected());
         next(&mut tx, "plugin_revision").await?;
+        let audit = Audit {
+            tenant: Some(self.id()),
+            actor: actor.to_owned(),
+            action: "tenant.limits",
+            subject: "limits".to_owned(),
+            detail: serde_json::json!({ "weight": weight, "limits": limits }),
+        };
+        record(&mut tx, &audit, now).await?;
         tx.commit().await
     }
 }
@@ -99,7 +110,7 @@ mod tests {
             assert_eq!(acme.plugin_limits().await.expect("read"), None);
             let before = system.plugin_revision().await.expect("read");
             for (weight, limits) in [(1, r#"{"check":{"cpu_ms":50}}"#), (3, "{}")] {
-                let set = acme.set_plugin_limits(weight, limits, Timestamp(2));
+                let set = acme.set_plugin_limits(weight, limits, "me", Timestamp(2));
                 set.await.expect("set");
                 let row = TenantLimitRow {
                     tenant_id: acme.id().0,

@@ -74,7 +74,8 @@ async fn set(
     }
     limits::checked(&new.limits).map_err(|why| ApiError::bad_request("invalid_limit", why))?;
     let text = serde_json::to_string(&new.limits).map_err(ApiError::internal)?;
-    db.set_plugin_limits(weight, &text, app.clock.now()).await?;
+    db.set_plugin_limits(weight, &text, &caller.actor, app.clock.now())
+        .await?;
     app.plugins.apply().await?;
     shown(&app, &db).await
 }

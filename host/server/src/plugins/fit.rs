@@ -161,7 +161,14 @@ impl PluginRegistry {
             return Ok(settings);
         }
         let text = Value::Object(settings).to_string();
-        let migrated = to.plugin.migrate_settings(&from.row.version, &text).await;
+        let is_secret = |name: &str| {
+            let mut own = from.manifest.settings.secrets().iter();
+            to.secret_names.contains(name) || own.any(|own| own == name)
+        };
+        let migrated = to
+            .plugin
+            .migrate_settings(&from.row.version, &text, is_secret)
+            .await;
         let text = migrated.outcome.map_err(|error| {
             format!(
                 "it cannot migrate the settings of version {}: {error}",

@@ -220,7 +220,8 @@ impl PluginRegistry {
     /// There is no such version.
     pub async fn roll_back(&self, back: &RollBack, by: &By) -> Result<Released, NotRunnable> {
         for _ in 0..ATTEMPTS_MAX {
-            let plan = plan::roll_back(&self.catalogue().await?, back, by)?;
+            let catalogue = self.catalogue().await?;
+            let plan = plan::roll_back(&catalogue, back, by)?;
             if let Some(released) = self.carry_out(plan).await? {
                 return Ok(released);
             }

@@ -55,6 +55,7 @@ cases! {
     name_that_unfolds
     name_of_ninety_kilobytes
     debug_information_that_is_none
+    debug_information_that_unfolds
 }
 
 /// The bytes of a check that says that all is well.
@@ -645,6 +646,48 @@ fn debug_information_that_is_none() -> Case {
                 well_after("(call $f)")
             ),
         ),
+        Ends::Failed("trapped", "wasm `unreachable` instruction executed"),
+    )
+}
+
+fn debug_information_that_unfolds() -> Case {
+    // One unit (DWARF 4) for all addresses, whose table of lines has a row for each of twelve million bytes: a space moves
+    // on by one address.
+    let abbreviations = [1, 0x11, 0, 0x10, 0x17, 0x11, 1, 0x12, 6, 0, 0, 0];
+    let mut unit = vec![4, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+    unit.extend(0x00ff_ffff_u32.to_le_bytes());
+    let mut header = vec![1, 1, 1, 0xfb, 14, 13, 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0];
+    header.extend(b"a.rs\0\0\0\0\0");
+    let mut lines = vec![4, 0];
+    lines.extend(u32::try_from(header.len()).expect("short").to_le_bytes());
+    lines.extend(header);
+    lines.extend([0, 5, 2, 0, 0, 0, 0]);
+    let rows = 12_000_000;
+    let end = [0, 1, 1];
+    let length = |bytes: usize| u32::try_from(bytes).expect("below 4 GiB").to_le_bytes();
+    let quoted =
+        |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("\\{byte:02x}")).collect() };
+    let sections = format!(
+        "(@custom \".debug_abbrev\" \"{}\") (@custom \".debug_info\" \"{}{}\") (@custom \".debug_line\" \"{}{}{}{}\")",
+        quoted(&abbreviations),
+        quoted(&length(unit.len())),
+        quoted(&unit),
+        quoted(&length(lines.len() + rows + end.len())),
+        quoted(&lines),
+        " ".repeat(rows),
+        quoted(&end),
+    );
+    Case::new(
+        "a crash in a component whose debug information unfolds to hundreds of megabytes",
+        "size of what is read of it",
+        Attack::guest(
+            Kind::Check,
+            format!(
+                "(func $f unreachable) {} {sections}",
+                well_after("(call $f)")
+            ),
+        )
+        .times(3),
         Ends::Failed("trapped", "wasm `unreachable` instruction executed"),
     )
 }

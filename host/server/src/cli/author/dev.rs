@@ -238,7 +238,7 @@ fn no_error(installation: &Value) -> Result<()> {
 fn described(failure: &Value) -> String {
     let mut lines = vec![format!(
         "{}: {}",
-        text(&failure["outcome"]),
+        text(&failure["code"]),
         text(&failure["message"])
     )];
     for list in ["backtrace", "log"] {

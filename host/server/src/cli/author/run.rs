@@ -43,7 +43,7 @@ pub(super) async fn run(command: RunCommand, output: Output) -> Result<()> {
     let manifest = plugin.manifest();
     let grants = manifest.asked();
     for capability in &grants.0 {
-        output.warn(&format!("granted: {capability}"));
+        output.note(&format!("granted: {capability}"));
     }
     let done = plugin
         .rehearse(Rehearsal {
@@ -77,7 +77,7 @@ fn show(done: &Rehearsed, output: Output) {
         shown["problems"] = done.problems.clone().into();
     } else {
         for line in &done.report.log {
-            output.warn(&format!("{}: {}", line.level.as_str(), line.message));
+            output.note(&format!("{}: {}", line.level.as_str(), line.message));
         }
         let (took, cpu) = (done.report.duration, done.report.cpu);
         let memory_kib = done.report.memory_peak_bytes >> 10;
@@ -85,7 +85,7 @@ fn show(done: &Rehearsed, output: Output) {
             Some(fuel) => format!(", {fuel} instructions"),
             None => String::new(),
         };
-        output.warn(&format!(
+        output.note(&format!(
             "{took:.1?}, {cpu:.1?} of CPU, {memory_kib} KiB{fuel}"
         ));
     }

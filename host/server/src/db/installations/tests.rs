@@ -146,6 +146,7 @@ async fn of_two_who_change_the_same_revision_one_wins() {
         let row = acme.installation(new.id.as_str()).await.expect("read");
         assert_eq!(row.map(|row| row.name), changed.then(|| "other".to_owned()));
         let filter = AuditFilter {
+            subject: Some("p".to_owned()),
             limit: 10,
             ..AuditFilter::default()
         };

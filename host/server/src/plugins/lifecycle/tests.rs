@@ -13,20 +13,22 @@ use crate::db::plugins::tests::audit;
 use crate::db::publishers::PublisherRow;
 use crate::jobs::testing::{add_plugin, component, hour, tenant, with_app};
 use crate::monitoring::testing::{installation, put};
-use crate::plugins::{Ceiling, Policy, RegistryParts, SignaturePolicy, Wish};
+use crate::plugins::{Ceiling, PluginServices, Policy, RegistryParts, SignaturePolicy, Wish};
 use crate::secrets::SecretBox;
 
 /// A component with some of its manifest replaced; what is shorter is filled up with spaces.
 fn variant(file: &str, changes: &[(&str, &str)]) -> Vec<u8> {
     let mut bytes = component(file);
     for (old, new) in changes {
-        let at = bytes
-            .windows(old.len())
-            .position(|window| window == old.as_bytes())
-            .expect("the manifest has it");
         let new = format!("{new:width$}", width = old.len());
         assert_eq!(new.len(), old.len(), "{new:?} is longer than {old:?}");
-        bytes[at..at + old.len()].copy_from_slice(new.as_bytes());
+        let found: Vec<usize> = (0..bytes.len() - old.len())
+            .filter(|at| bytes[*at..].starts_with(old.as_bytes()))
+            .collect();
+        assert!(!found.is_empty(), "the manifest has no {old:?}");
+        for at in found {
+            bytes[at..at + old.len()].copy_from_slice(new.as_bytes());
+        }
     }
     bytes
 }
@@ -419,6 +421,7 @@ fn with_policy(app: &App, policy: Policy) -> PluginRegistry {
         db: app.db.clone(),
         secrets: SecretBox::open(&app.config.data).expect("a key"),
         clock: app.clock.clone(),
+        services: PluginServices::new(app.clock.clone(), None),
         policy,
     })
 }
