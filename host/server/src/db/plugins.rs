@@ -119,6 +119,7 @@ impl System {
             sql!(tx, c => sqlx::query("INSERT INTO plugin_component (digest, bytes) VALUES ($1, $2)")
                 .bind(&version.digest).bind(component).execute(c).await?.rows_affected());
             record(&mut tx, audit, Timestamp(version.added_at_ms)).await?;
+            change_catalogue(&mut tx).await?;
         }
         tx.commit().await?;
         Ok(added == 1)
