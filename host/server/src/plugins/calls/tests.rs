@@ -413,7 +413,8 @@ async fn a_failure_is_kept_with_what_was_asked_and_without_secrets() {
     with_app(hour(0).start(), |app| async move {
         let version = add_component(&app, &component("hostile.wasm")).await;
         let (acme, other) = (tenant(&app, "acme").await, tenant(&app, "other").await);
-        let settings = json!({ "do": "panic", "url": "http://127.0.0.1:9/", "token": "the-secret-token" });
+        let settings =
+            json!({ "do": "panic", "url": "http://127.0.0.1:9/", "token": "the-secret-token" });
         let new = enable(&app, &acme, &version, settings).await;
         let context = CallContext::new(app.clock.now(), "the-secret-token-1");
         let called = app.calls.run_check(&running(&app, &acme), &context).await;
