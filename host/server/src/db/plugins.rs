@@ -120,6 +120,7 @@ impl System {
                 .bind(&version.digest).bind(component).execute(c).await?.rows_affected());
             change_catalogue(&mut tx).await?;
             record(&mut tx, audit, Timestamp(version.added_at_ms)).await?;
+            change_catalogue(&mut tx).await?;
         }
         tx.commit().await?;
         Ok(added == 1)
