@@ -28,10 +28,9 @@ async fn crash(word: &str) -> CallError {
         concurrent_calls_max: 4,
         ..RuntimeOptions::default()
     });
-    let plugin = runtime
-        .expect("a runtime")
-        .load(component("hostile-receiver"));
-    let plugin = plugin.await.expect("loaded");
+    let runtime = runtime.expect("a runtime");
+    let plugin = runtime.load(component("hostile-receiver")).await;
+    let plugin = plugin.expect("loaded");
     let (id, asked) = (
         InstallationId::from_random([7; 10]),
         plugin.manifest().asked(),

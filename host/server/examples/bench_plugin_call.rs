@@ -143,7 +143,7 @@ impl World {
                 }
                 _ => &self.installations[at % self.installations.len()],
             };
-            let (watch, before) = (Stopwatch::start(), thread_cpu());
+            let (before, watch) = (thread_cpu(), Stopwatch::start());
             given.call(installed).await?;
             times.push(watch.elapsed());
             processor.push(thread_cpu().saturating_sub(before));

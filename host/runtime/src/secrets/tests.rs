@@ -13,11 +13,10 @@ use wasmtime_wasi_http::{Error, WasiBody, WasiHttpHooks as _};
 
 use super::outgoing::Unfilled;
 use super::*;
-use crate::egress::Network;
 use crate::egress::address::{AddressPolicy, Cidr};
 use crate::egress::allow::Permits;
-use crate::egress::Contacts;
 use crate::egress::gate::Gate;
+use crate::egress::{Contacts, Network};
 use crate::log::CallLog;
 
 /// A secret that needs escaping everywhere.

@@ -15,7 +15,7 @@ use crate::db::TenantDb;
 use crate::db::installations::NewInstallation;
 use crate::db::tracks::{STABLE, Trial};
 use crate::jobs::Job as _;
-use crate::jobs::testing::{add_component, add_plugin, built, hour, tenant, version_of, with_app};
+use crate::jobs::testing::{add_component, add_plugin, component, hour, tenant, version_of, with_app};
 use crate::monitoring::testing::{installation, put};
 use crate::plugins::{Approve, By, Publish};
 
@@ -413,7 +413,8 @@ async fn a_failure_is_kept_with_what_was_asked_and_without_secrets() {
     with_app(hour(0).start(), |app| async move {
         let version = add_component(&app, &component("hostile.wasm")).await;
         let (acme, other) = (tenant(&app, "acme").await, tenant(&app, "other").await);
-        let settings = json!({ "do": "panic", "url": "http://127.0.0.1:9/", "token": "the-secret-token" });
+        let settings =
+            json!({ "do": "panic", "url": "http://127.0.0.1:9/", "token": "the-secret-token" });
         let new = enable(&app, &acme, &version, settings).await;
         let context = CallContext::new(app.clock.now(), "the-secret-token-1");
         let called = app.calls.run_check(&running(&app, &acme), &context).await;
