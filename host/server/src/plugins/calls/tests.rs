@@ -15,7 +15,9 @@ use crate::db::TenantDb;
 use crate::db::installations::NewInstallation;
 use crate::db::tracks::{STABLE, Trial};
 use crate::jobs::Job as _;
-use crate::jobs::testing::{add_component, add_plugin, component, hour, tenant, version_of, with_app};
+use crate::jobs::testing::{
+    add_component, add_plugin, component, hour, tenant, version_of, with_app,
+};
 use crate::monitoring::testing::{installation, put};
 use crate::plugins::{Approve, By, Publish};
 
