@@ -84,9 +84,19 @@ fn a_file_that_is_no_component_is_refused() {
         &wat::parse_str("(module)").expect("a module"),
         "a core module, not a component: build it for wasm32-wasip2",
     );
+    let mut large = component(&manifest(""));
+    let rest = COMPONENT_MAX_BYTES + 1 - large.len();
+    // A custom section without a name: its id, its length in five bytes, the length of the name.
+    let length = (rest - 6) as u32;
+    let digits = [0, 7, 14, 21, 28].map(|shift| (length >> shift) as u8 & 0x7f);
+    large.push(0);
+    large.extend(digits[..4].iter().map(|digit| digit | 0x80));
+    large.push(digits[4]);
+    large.resize(COMPONENT_MAX_BYTES + 1, 0);
+    refused(&large, "16777217 bytes, 16777216 are the most");
     refused(
-        &vec![0; COMPONENT_MAX_BYTES + 1],
-        "16777217 bytes, 16777216 are the most",
+        &vec![0; LARGE_COMPONENT_MAX_BYTES + 1],
+        "67108865 bytes, 67108864 are the most",
     );
     let mut cut = component(&manifest(""));
     cut.truncate(cut.len() - 3);

@@ -9,7 +9,7 @@ use crate::support::*;
 /// A check that is always well, if its clock shows 2026-01-01T00:00:00Z, and dies an hour later.
 const PUNCTUAL: &str = r#"
     (import "wasi:clocks/wall-clock@0.2.6" "now" (func $now (param i32)))
-    (func (export "shoal:plugin/check@0.1.0#run") (param i32 i32 i32 i32 i64 i32 i32 i32 i32 i32) (result i32)
+    (func (export "shoal:plugin/check@0.1.0#run") (param i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32) (result i32)
       (call $now (i32.const 3000))
       (if (i64.ge_u (i64.load (i32.const 3000)) (i64.const 1767229200)) (then unreachable))
       (i32.store8 (i32.const 1032)

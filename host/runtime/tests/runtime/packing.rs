@@ -6,7 +6,7 @@ use shoal_runtime::{Refusal, SignatureState, SigningKey, inspect, pack, sign, ve
 use crate::support::*;
 
 const ANSWERS: &str = r#"
-    (func (export "shoal:plugin/check@0.1.0#run") (param i32 i32 i32 i32 i64 i32 i32 i32 i32 i32) (result i32)
+    (func (export "shoal:plugin/check@0.1.0#run") (param i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32) (result i32)
       (i32.const 1024))
 "#;
 

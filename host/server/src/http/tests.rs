@@ -166,7 +166,7 @@ async fn a_secret_does_not_follow_to_another_server() {
     with_app(hour(0).start(), |app| async move {
         let writer = key(&tenant(&app, "acme").await, Role::Write).await;
         add_plugin(&app, "http_check.wasm").await;
-        let settings = json!({ "url": "https://example.com/a", "token": "t" });
+        let settings = json!({ "url": "https://example.com/a", "token": "first-token" });
         let new = json!({ "plugin": "http-check", "settings": settings });
         let path = "/api/v1/installations";
         let (status, made) = call(&app, &writer, &Method::POST, path, Some(new)).await;
@@ -178,7 +178,7 @@ async fn a_secret_does_not_follow_to_another_server() {
             (json!({ "url": "https://example.com:8443/a" }), 400),
             (json!({ "url": "https://EXAMPLE.com/b" }), 200),
             (
-                json!({ "url": "https://other.example/", "token": "u" }),
+                json!({ "url": "https://other.example/", "token": "other-token" }),
                 200,
             ),
         ] {

@@ -7,31 +7,59 @@ use hickory_resolver::proto::rr::rdata::{A, CNAME, MX, PTR, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record};
 use tokio::net::UdpSocket;
 
+/// Of an answer over UDP.
+const DATAGRAM_MAX_BYTES: usize = 512;
+
 /// A name server with a few names under `test.`; what it is asked, such as `MX pages.test.`.
 async fn name_server() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
-    let address = socket.local_addr().expect("an address");
+    let streams = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = streams.local_addr().expect("an address");
+    let socket = UdpSocket::bind(address).await.expect("the same port");
     let asked = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&asked);
     tokio::spawn(async move {
         let mut bytes = [0; 2048];
         while let Ok((count, peer)) = socket.recv_from(&mut bytes).await {
-            let query = Message::from_vec(&bytes[..count]).expect("a query");
-            let question = query.queries[0].clone();
-            let text = format!("{} {}", question.query_type(), question.name());
-            seen.lock().push(text.clone());
-            let Some((code, records)) = records(&text) else {
+            if let Some(answer) = answer(&bytes[..count], DATAGRAM_MAX_BYTES, &seen) {
+                let _ = socket.send_to(&answer, peer).await;
+            }
+        }
+    });
+    let seen = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = streams.accept().await {
+            let Ok(count) = stream.read_u16().await else {
                 continue;
             };
-            let mut answer = Message::response(query.metadata.id, OpCode::Query);
-            answer.metadata.response_code = code;
-            answer.add_query(question);
-            answer.add_answers(records);
-            let bytes = answer.to_vec().expect("an answer");
-            let _ = socket.send_to(&bytes, peer).await;
+            let mut query = vec![0; usize::from(count)];
+            let _ = stream.read_exact(&mut query).await;
+            if let Some(answer) = answer(&query, usize::from(u16::MAX), &seen) {
+                let _ = stream.write_u16(answer.len() as u16).await;
+                let _ = stream.write_all(&answer).await;
+            }
         }
     });
     (address, asked)
+}
+
+/// The answer to a query; `None` is silence. One that is too long says so instead.
+fn answer(query: &[u8], max_bytes: usize, seen: &Mutex<Vec<String>>) -> Option<Vec<u8>> {
+    let query = Message::from_vec(query).expect("a query");
+    let question = query.queries[0].clone();
+    let text = format!("{} {}", question.query_type(), question.name());
+    seen.lock().push(text.clone());
+    let (code, records) = records(&text)?;
+    let mut answer = Message::response(query.metadata.id, OpCode::Query);
+    answer.metadata.response_code = code;
+    answer.add_query(question);
+    let mut short = answer.clone();
+    short.metadata.truncation = true;
+    answer.add_answers(records);
+    let bytes = answer.to_vec().expect("an answer");
+    Some(match bytes.len() > max_bytes {
+        true => short.to_vec().expect("an answer"),
+        false => bytes,
+    })
 }
 
 /// `None` is silence.

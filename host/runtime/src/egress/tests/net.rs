@@ -217,7 +217,8 @@ async fn start_tls_server() -> u16 {
         async move {
             let mut line = [0; 100];
             let _ = stream.write_all(b"220 ready\r\n").await;
-            let _ = stream.read(&mut line).await;
+            // No more than the command: the handshake comes right behind it.
+            let _ = stream.read_exact(&mut line[..b"STARTTLS\r\n".len()]).await;
             if let Ok(mut stream) = acceptor.accept(stream).await {
                 while let Ok(count @ 1..) = stream.read(&mut line).await {
                     let _ = stream.write_all(&line[..count]).await;

@@ -145,25 +145,27 @@ async fn a_change_of_what_was_changed_meanwhile_is_refused_and_every_change_has_
 async fn what_any_approved_version_calls_a_secret_is_never_shown() {
     with_app(hour(0).start(), |app| async move {
         let acme = tenant(&app, "acme").await;
-        let open = add_plugin(&app, "echo_2.wasm").await;
-        // The last table of its manifest is the greeting.
-        let secret = VersionRow {
-            digest: "sha256:secret".to_owned(),
-            manifest: format!("{}\nwriteOnly = true\n", open.manifest),
-            ..open.clone()
+        let secret = add_plugin(&app, "http_check.wasm").await;
+        let blocks = secret.manifest.split("\n\n");
+        let blocks = blocks.filter(|block| !block.contains("kind = \"secrets\""));
+        let manifest = blocks.collect::<Vec<_>>().join("\n\n");
+        let open = VersionRow {
+            digest: "sha256:open".to_owned(),
+            manifest: manifest.replace("writeOnly = true\n", ""),
+            ..secret.clone()
         };
-        add_version(&app, &secret, b"").await;
+        add_version(&app, &open, b"").await;
         let new = NewInstallation {
             plugin_id: open.plugin_id.clone(),
-            settings: Map::from_iter([("greeting".to_owned(), json!("hunter2"))]),
+            settings: Map::from_iter([("token".to_owned(), json!("hunter22"))]),
             pinned_digest: Some(open.digest.clone()),
-            ..installation(1, "receiver")
+            ..installation(1, "check")
         };
         put(&acme, &new).await;
         let wish = Wish::read(&acme, new.id.as_str()).await.expect("read");
         let catalogue = app.plugins.catalogue().await.expect("read");
         let shown = show::wish(&app, &catalogue, &wish.expect("there")).expect("shown");
-        assert_eq!(shown["settings"]["greeting"], json!({ "is_set": true }));
+        assert_eq!(shown["settings"]["token"], json!({ "is_set": true }));
     })
     .await;
 }
