@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn what_harms_the_host_is_shown_and_counted() {
         let crashed = Err(anyhow::anyhow!("CRASHED: signal: 11"));
-        assert_eq!(row("x.wasm", &crashed).1, false);
+        assert!(!row("x.wasm", &crashed).1);
         let kept = serde_json::json!({ "outcome": "done", "problem": "it kept 90 MiB" });
         let (text, is_well) = row("x.wasm", &Ok(kept));
         assert!(

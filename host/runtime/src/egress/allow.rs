@@ -173,7 +173,7 @@ pub(crate) enum NotPermitted {
     NotGranted {
         plugin: String,
         wanted: String,
-        capability: Capability,
+        capability: Box<Capability>,
     },
 }
 
@@ -236,7 +236,7 @@ impl Permits {
             Some(rule) => NotPermitted::NotGranted {
                 plugin,
                 wanted,
-                capability: rule.capability.clone(),
+                capability: Box::new(rule.capability.clone()),
             },
         })
     }

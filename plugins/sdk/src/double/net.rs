@@ -82,9 +82,11 @@ impl FakeHost {
     }
 }
 
+type Answer = Box<dyn FnMut(&[u8]) -> Vec<u8>>;
+
 /// The other end of a connection.
 pub struct FakePeer {
-    answer: Box<dyn FnMut(&[u8]) -> Vec<u8>>,
+    answer: Answer,
     sent: Vec<u8>,
     session: Option<TlsSession>,
 }

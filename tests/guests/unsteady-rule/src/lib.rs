@@ -71,7 +71,7 @@ fn not_a_number() -> String {
     let zero = std::hint::black_box(0.0f64);
     let odd = f64::from_bits(0x7ff4_dead_0000_beef);
     let all = [
-        zero / zero,
+        zero / std::hint::black_box(zero),
         std::hint::black_box(odd) + 1.0,
         -std::hint::black_box(odd) * zero,
         (zero - 1.0).sqrt(),
