@@ -170,7 +170,7 @@ fn a_manifest_can_be_put_into_a_component_and_read_again() {
     let shown = done(&plugin(folder.path(), &["inspect", "out.wasm", "--json"]));
     assert_eq!(shown["plugin"], "my-check");
     assert_eq!(shown["signature"], "not signed", "it was for other bytes");
-    assert_eq!(shown["custom_sections"][0]["name"].is_string(), true);
+    assert!(shown["custom_sections"][0]["name"].is_string());
     let text = plugin(folder.path(), &["inspect", "out.wasm"]);
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     for part in ["asks for", "golden tests", "imports", "wasi:http"] {

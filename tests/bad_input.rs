@@ -413,9 +413,10 @@ async fn what_is_no_plugin_is_refused_with_what_it_is_and_what_to_do() {
     let half = whole[..whole.len() / 2].to_vec();
     let module = wat::parse_str("(module)").expect("a module");
     let bare = wat::parse_str("(component)").expect("a component");
-    // The manifest says check, the code exports a channel; the two words have the same length.
+    // The manifest says check, the code exports a channel; the two words have the same length. Its golden tests are those
+    // of a channel, which is refused before its code is looked at.
     let wrong_kind = replaced(
-        &component("webhook"),
+        &without_golden_tests(component("webhook")),
         "kind = \"channel\"",
         "kind = \"check\"  ",
     );
@@ -465,6 +466,22 @@ async fn more_than_a_plugin_asks_for_cannot_be_approved() {
     let list = server.operator().get("/api/v1/plugins").await.is(200);
     assert_eq!(list["versions"][0]["state"], "added");
     server.stop().await;
+}
+
+/// A component whose manifest promises nothing: spaces stand where its golden tests were, which end the manifest.
+#[track_caller]
+fn without_golden_tests(mut bytes: Vec<u8>) -> Vec<u8> {
+    let text = shoal_runtime::inspect(&bytes)
+        .expect("a plugin")
+        .manifest
+        .text;
+    let tests = text.find("[[tests]]").expect("golden tests");
+    let is_manifest = |window: &[u8]| window == text.as_bytes();
+    // Wherever it stands: the modules inside may carry it as well.
+    while let Some(at) = bytes.windows(text.len()).position(is_manifest) {
+        bytes[at + tests..at + text.len()].fill(b' ');
+    }
+    bytes
 }
 
 /// Bytes with one text replaced by another of the same length, wherever it stands.

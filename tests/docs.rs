@@ -60,6 +60,24 @@ fn no_page_has_commands_that_are_not_run() {
     assert_eq!(pages, run, "pages with commands, and those that are run");
 }
 
+/// Cargo keeps one file for each name of a component in the folder that all pages build in, so two pages with one name would
+/// get each other's.
+#[test]
+fn no_two_pages_make_a_plugin_of_the_same_name() {
+    let mut made = BTreeSet::new();
+    for page in PAGES {
+        let consoles = blocks(page).into_iter().filter(|b| b.info == "console");
+        for step in consoles.flat_map(|block| steps(&block.text)) {
+            if step.command.starts_with("shoal plugin new ") {
+                let name = step.command.split_whitespace().next_back();
+                let name = name.expect("a command has words").to_owned();
+                assert!(made.insert(name.clone()), "{page}: {name} is another's");
+            }
+        }
+    }
+    assert!(!made.is_empty(), "pages begin plugins");
+}
+
 /// What `cargo xtask plugins --all` runs, because it needs package registries, is on the page as it is run there.
 #[test]
 fn plugins_in_other_languages_are_built_as_their_page_says() {
@@ -222,7 +240,7 @@ impl Shell {
             )
             .env("SHOAL_SOURCE", repository())
             .env("HOOK", hears.url(""))
-            // Libraries are compiled once for all pages.
+            // Libraries are compiled once for all pages; each page's own plugin has a name of its own.
             .env("CARGO_BUILD_BUILD_DIR", built().join("build"))
             .env("CARGO_NET_OFFLINE", "true")
             .env("CARGO_TERM_QUIET", "true")

@@ -18,6 +18,7 @@ mod hostile;
 mod hot_change;
 mod isolation;
 mod openapi;
+mod other_languages;
 mod otlp;
 mod plugin_health;
 mod refused_uploads;

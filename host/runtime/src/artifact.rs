@@ -186,6 +186,18 @@ impl Artifacts {
         File::open(&self.folder)?.sync_all()
     }
 
+    /// Removes what was compiled of a component, for whatever engine.
+    pub(crate) fn discard(&self, digest: &Digest) -> std::io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let is_artifact = path.extension().is_some_and(|end| end == ARTIFACT);
+            if is_artifact && digest_of(&path) == Some(*digest) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes what has not been used longest until `more` bytes fit.
     fn make_room(&self, more: u64) -> std::io::Result<()> {
         let mut all = Vec::new();

@@ -263,6 +263,15 @@ impl Runtime {
         artifacts.map(Artifacts::suspects).unwrap_or_default()
     }
 
+    /// Removes what was compiled of a component that is not wanted.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn discard(&self, digest: &Digest) -> std::io::Result<()> {
+        let artifacts = self.0.artifacts.as_ref();
+        artifacts.map_or(Ok(()), |artifacts| artifacts.discard(digest))
+    }
+
     /// Lets a suspect be loaded again; false when it was none.
     ///
     /// # Errors

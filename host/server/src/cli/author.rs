@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
-use shoal_runtime::{CallReport, Faults, PublicKey, Runtime, RuntimeOptions};
+use shoal_runtime::{CallReport, Faults, Manifest, PublicKey, Runtime, RuntimeOptions};
 
 use super::Server;
 use super::output::Output;
@@ -122,14 +122,15 @@ pub(super) struct SettingsArguments {
     /// Settings as a file of JSON [default: the manifest's example].
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
-    /// A setting as NAME=VALUE; VALUE is JSON, or else text. May be given several times.
+    /// A setting as NAME=VALUE; VALUE is JSON, or else text, and text wherever the schema asks for it. May be given several
+    /// times.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     set: Vec<String>,
 }
 
 impl SettingsArguments {
-    /// The settings, those of `example` where none are given.
-    fn read(&self, example: Option<&Map<String, Value>>) -> Result<Map<String, Value>> {
+    /// The settings, those of the manifest's example where none are given.
+    fn read(&self, manifest: &Manifest) -> Result<Map<String, Value>> {
         let mut settings = match &self.settings {
             Some(file) => {
                 let text = std::fs::read_to_string(file)
@@ -137,11 +138,25 @@ impl SettingsArguments {
                 serde_json::from_str(&text)
                     .with_context(|| format!("{} is no JSON object", file.display()))?
             }
-            None => example.cloned().unwrap_or_default(),
+            None => manifest.example.clone().unwrap_or_default(),
         };
-        settings.extend(super::plugin::pairs(&self.set)?);
+        for pair in &self.set {
+            settings.extend(set(pair, manifest.settings.json())?);
+        }
         Ok(settings)
     }
+}
+
+/// One NAME=VALUE. A price of `1500` is text where the schema says so, and keeps its digits as they are.
+fn set(pair: &String, schema: &Value) -> Result<Map<String, Value>> {
+    let mut given = super::plugin::pairs(std::slice::from_ref(pair))?;
+    for (name, value) in &mut given {
+        let is_text = schema["properties"][name.as_str()]["type"] == "string";
+        if is_text && !value.is_string() {
+            *value = pair[name.len() + "=".len()..].into();
+        }
+    }
+    Ok(given)
 }
 
 pub(super) async fn run(server: &Server, command: AuthorCommand, output: Output) -> Result<()> {
@@ -212,4 +227,26 @@ fn report(report: &CallReport) -> Value {
 fn all_good(failed: usize, all: usize, what: &str) -> Result<()> {
     ensure!(failed == 0, "{failed} of {all} {what} failed");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_schema_calls_text_is_text_whatever_it_looks_like() {
+        let schema = json!({ "properties": { "price": { "type": "string" }, "count": { "type": "integer" } } });
+        for (pair, expected) in [
+            ("price=1.10", json!({ "price": "1.10" })),
+            ("price=\"1.10\"", json!({ "price": "1.10" })),
+            ("price=a=b", json!({ "price": "a=b" })),
+            ("price=", json!({ "price": "" })),
+            ("count=1", json!({ "count": 1 })),
+            ("other=true", json!({ "other": true })),
+        ] {
+            let given = set(&pair.to_owned(), &schema).expect(pair);
+            assert_eq!(Value::Object(given), expected, "{pair}");
+        }
+        assert!(set(&"price".to_owned(), &schema).is_err());
+    }
 }

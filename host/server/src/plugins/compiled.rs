@@ -24,6 +24,14 @@ impl Compiled {
         self.0.lock().get(digest)?.get().cloned()
     }
 
+    /// Forgets why a component was refused, so that it is tried again.
+    pub(super) fn forget_refused(&self, digest: &str) {
+        let is_refused = |component: &Arc<Component>| matches!(component.get(), Some(Err(_)));
+        self.0
+            .lock()
+            .retain(|other, component| other != digest || !is_refused(component));
+    }
+
     /// Forgets what nobody holds.
     pub(super) fn forget_unused(&self, is_wanted: impl Fn(&str) -> bool) {
         self.0.lock().retain(|digest, component| {

@@ -204,10 +204,8 @@ impl PluginCalls {
         let (system, now) = (self.db.system(), self.clock.now());
         let is_released = system.release_quarantined(version, actor, now).await?;
         self.breakers.close_all(&version.digest, now);
-        if let Ok(digest) = version.digest.parse()
-            && let Err(error) = self.plugins.runtime().forgive(&digest)
-        {
-            tracing::warn!(%error, plugin.digest = version.digest, "a released version is still suspect here");
+        if let Ok(digest) = version.digest.parse() {
+            self.plugins.forgive(&digest).await?;
         }
         self.quarantine.learn(system.quarantined().await?);
         Ok(is_released)

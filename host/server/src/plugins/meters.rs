@@ -4,6 +4,7 @@
 //! Adding up is some look-ups under a mutex. Sums of an hour stay until a later hour has begun, so that what is written is
 //! always the whole of what this process counted and can be written twice.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -48,7 +49,8 @@ pub(super) struct Meters {
     contacts: Mutex<HashMap<ContactKey, [u64; 2]>>,
 }
 
-/// Of one version, since the start.
+/// Of one component, since the start.
+#[derive(Clone)]
 struct Totals {
     plugin: String,
     version: String,
@@ -258,9 +260,22 @@ impl Meters {
             .unwrap_or_default()
     }
 
-    /// Hands the totals over as metrics.
+    /// Hands the totals over as metrics. Components that give themselves the same version are one series there, so theirs
+    /// are added up.
     pub(super) fn publish(&self, observe: &Observe) {
+        let mut shown: HashMap<[String; 3], Totals> = HashMap::new();
         for totals in self.versions.lock().values_mut() {
+            let taken = totals.clone();
+            totals.memory_peak_bytes = 0;
+            let labels = [&taken.plugin, &taken.version, &taken.kind].map(String::clone);
+            match shown.entry(labels) {
+                Entry::Vacant(first) => {
+                    first.insert(taken);
+                }
+                Entry::Occupied(mut others) => others.get_mut().merge(&taken),
+            }
+        }
+        for totals in shown.values() {
             totals.publish(observe);
         }
     }
@@ -296,7 +311,23 @@ impl Totals {
         self.memory_peak_bytes = self.memory_peak_bytes.max(report.memory_peak_bytes);
     }
 
-    fn publish(&mut self, observe: &Observe) {
+    /// Adds those of another component.
+    fn merge(&mut self, other: &Totals) {
+        for (outcome, calls) in &other.outcomes {
+            *self.outcomes.entry(outcome).or_default() += calls;
+        }
+        for (count, more) in self.durations.iter_mut().zip(other.durations) {
+            *count += more;
+        }
+        self.duration += other.duration;
+        self.cpu += other.cpu;
+        self.queued += other.queued;
+        self.bytes_out += other.bytes_out;
+        self.log_dropped_bytes += other.log_dropped_bytes;
+        self.memory_peak_bytes = self.memory_peak_bytes.max(other.memory_peak_bytes);
+    }
+
+    fn publish(&self, observe: &Observe) {
         let labels = [
             ("plugin", self.plugin.as_str()),
             ("version", self.version.as_str()),
@@ -336,9 +367,9 @@ impl Totals {
         ] {
             observe.set_total(name, &labels, total);
         }
-        let peak = std::mem::take(&mut self.memory_peak_bytes);
-        if peak > 0 {
-            observe.set("shoal_plugin_memory_peak_bytes", &labels, peak as f64);
+        if self.memory_peak_bytes > 0 {
+            let peak = self.memory_peak_bytes as f64;
+            observe.set("shoal_plugin_memory_peak_bytes", &labels, peak);
         }
     }
 }

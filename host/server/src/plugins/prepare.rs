@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+use shoal_model::Digest;
 use shoal_runtime::{Plugin, PublicKey, PublisherKey, SignatureState, verify};
 
 use super::registry::{NotRunnable, PluginRegistry};
@@ -94,6 +96,29 @@ impl PluginRegistry {
     /// # Errors
     /// Why it is refused.
     pub async fn prepare(&self, bytes: Vec<u8>) -> Result<Prepared, NotRunnable> {
+        let hash = move || (Digest(Sha256::digest(&bytes).into()), bytes);
+        let (digest, bytes) = blocking(hash).await;
+        let prepared = self.look_over(bytes).await;
+        if prepared.is_err() {
+            self.discard(&digest).await;
+        }
+        prepared
+    }
+
+    /// Removes what was compiled of a component that is refused, unless it was added before.
+    async fn discard(&self, digest: &Digest) {
+        let text = digest.to_string();
+        let removed = match self.db.system().version(&text).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => self.runtime.discard(digest).map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = removed {
+            tracing::warn!(%error, plugin.digest = text, "what was compiled of a refused plugin stays until room is needed");
+        }
+    }
+
+    async fn look_over(&self, bytes: Vec<u8>) -> Result<Prepared, NotRunnable> {
         let refused = |reason: String| NotRunnable::Reason(reason);
         let trusted = self.trusted().await?;
         // Who trusts nobody yet need not be told of each version that nobody vouches for.

@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use futures_util::future::{Fuse, FusedFuture as _};
 use serde_json::{Map, Value};
-use shoal_model::TenantId;
+use shoal_model::{Digest, TenantId};
 use shoal_runtime::{Plugin, Runtime};
 use tokio::sync::Mutex;
 
@@ -204,6 +204,19 @@ impl PluginRegistry {
                 let _ = self.compiled(&digest).await?;
             }
         }
+    }
+
+    /// Lets a component be started again that was being started when this process ended, and runs it where it is wanted.
+    ///
+    /// # Errors
+    /// See [`PluginRegistry::reload`].
+    pub async fn forgive(&self, digest: &Digest) -> Result<(), DbError> {
+        if let Err(error) = self.runtime.forgive(digest) {
+            tracing::warn!(%error, plugin.digest = %digest, "a released version is still suspect here");
+        }
+        self.compiled.forget_refused(&digest.to_string());
+        self.wanted.lock().await.is_live = false;
+        self.reload().await
     }
 
     /// Puts in place what needs no compiling; the rest goes on as it was. After [`PluginRegistry::check`] of an

@@ -4,15 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use shoal_model::InstallationId;
 use shoal_runtime::{
-    Difference, Inspection, InstallOptions, Plugin, PublicKey, PublisherKey, RuntimeOptions,
-    SignatureState, Step, differences, inspect, verify,
+    Difference, Inspection, InstallOptions, MemoryKeyValue, MemoryRelay, Plugin, PublicKey,
+    PublisherKey, RuntimeOptions, Services, SignatureState, Step, differences, inspect, verify,
 };
 
 use super::{all_good, runtime, source, test};
 use crate::cli::output::{Output, text};
+use crate::clock::Clock;
 use crate::random::RandomId as _;
 
 #[derive(Default)]
@@ -122,10 +123,20 @@ async fn run_it(bytes: Vec<u8>, checks: &mut Checks) -> Result<()> {
 
 fn example(plugin: &Arc<Plugin>) -> Result<String, String> {
     let manifest = plugin.manifest();
-    let Some(example) = manifest.example.clone() else {
-        return Err("there is none: write [example] in plugin.toml".to_owned());
+    let properties = manifest.settings.json()["properties"].as_object();
+    let has_settings = properties.is_some_and(|properties| !properties.is_empty());
+    let example = match manifest.example.clone() {
+        Some(example) => example,
+        // There is one way to set nothing.
+        None if !has_settings => Map::new(),
+        None => return Err("there is none: write [example] in plugin.toml".to_owned()),
     };
-    let options = InstallOptions::new(InstallationId::random(), manifest.asked(), example);
+    let mut options = InstallOptions::new(InstallationId::random(), manifest.asked(), example);
+    // What a deployment offers is not the plugin's to promise: here everything is there.
+    options.services = Services {
+        kv: Some(Arc::new(MemoryKeyValue::new(|| Clock::system().now()))),
+        mail: Some(Arc::new(MemoryRelay::default())),
+    };
     match plugin.install(options) {
         Ok(_) => Ok("satisfies the schema, and every destination can be made out".to_owned()),
         Err(error) => Err(error.to_string()),

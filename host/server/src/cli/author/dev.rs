@@ -145,7 +145,7 @@ impl Session {
             return no_error(&pinned);
         }
         let manifest = &inspection.manifest;
-        let settings = self.command.settings.read(manifest.example.as_ref())?;
+        let settings = self.command.settings.read(manifest)?;
         let body = json!({
             "plugin": manifest.id.to_string(),
             "name": self.name(inspection),

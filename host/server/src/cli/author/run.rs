@@ -47,7 +47,7 @@ pub(super) async fn run(command: RunCommand, output: Output) -> Result<()> {
     }
     let done = plugin
         .rehearse(Rehearsal {
-            settings: command.settings.read(manifest.example.as_ref())?,
+            settings: command.settings.read(manifest)?,
             grants,
             input,
             now: Clock::system().now(),

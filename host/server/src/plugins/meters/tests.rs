@@ -89,6 +89,35 @@ fn metrics_tell_versions_apart_and_no_tenants() {
 }
 
 #[test]
+fn components_of_the_same_version_are_added_up_and_never_count_down() {
+    let (meters, observe) = (Meters::default(), Observe::default());
+    let mut seen = Vec::new();
+    for digest in ["sha256:a", "sha256:b", "sha256:c", "sha256:a"] {
+        let version = version(digest, "p");
+        meters.called(&version, TenantId(2), NOW, "done", &report(500_000, &[]));
+        meters.publish(&observe);
+        let samples = observe.samples(NOW);
+        let of = |name: &str| {
+            let mut found = samples
+                .iter()
+                .filter(|sample| sample.labels.metric_name() == Some(name));
+            let value = found.next().map(|sample| sample.value);
+            assert!(found.next().is_none(), "{name} has several series");
+            value
+        };
+        seen.push((
+            of("shoal_plugin_calls_total"),
+            of("shoal_plugin_duration_seconds_count"),
+            of("shoal_plugin_cpu_seconds_total"),
+            of("shoal_plugin_memory_peak_bytes"),
+        ));
+    }
+    let wanted =
+        [1.0, 2.0, 3.0, 4.0].map(|calls| (Some(calls), Some(calls), Some(calls / 2.0), Some(7.0)));
+    assert_eq!(seen, wanted);
+}
+
+#[test]
 fn contacts_are_counted_by_tenant_day_and_host() {
     let (meters, version) = (Meters::default(), version("sha256:a", "p"));
     for _ in 0..3 {
