@@ -59,7 +59,7 @@ impl Connection {
     /// Writes all of it. No secret goes out here, so a reference to one is a mistake. The stream is kept only when that worked: what a peer has of half a message is unknown.
     pub(crate) async fn write(&mut self, bytes: &[u8], timeout_ms: u32) -> Result<(), NetError> {
         if let Some(setting) = self.gate.secrets.mentioned_in(bytes) {
-            return Err(NetError::Denied(self.gate.refuse(format!(
+            return Err(NetError::Denied(self.gate.refuse(&self.target, format!(
                 "the reference of the secret {setting} is in what is sent to {}: the host puts secrets into HTTP requests and mail only, hmac-sha256 signs with them",
                 self.target
             ))));
