@@ -126,7 +126,7 @@ mod tests {
             ),
             (
                 "other=1",
-                "other: is unknown: there are count, is_on, map, price, to",
+                "other: is unknown: there are price, count, is_on, to, map",
             ),
         ] {
             let error = pairs(&[pair.to_owned()], &schema).expect_err(pair);
