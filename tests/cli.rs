@@ -208,3 +208,52 @@ async fn versions_go_their_way_from_the_command_line() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn settings_are_read_as_their_schema_says_wherever_they_are_given() {
+    each_database(async |server| {
+        server.tenant("acme").await;
+        for package in ["slack", "http-check"] {
+            server.approve(package).await;
+        }
+        let acme = ["--tenant", "acme", "--json"];
+        let enable = |plugin, set: &[&str]| {
+            shoal(
+                server,
+                &[&["plugin", "enable", plugin], &acme[..], set].concat(),
+            )
+        };
+        let url = "url=http://127.0.0.1:9/";
+        // A channel whose text looks like a number.
+        let enabled = enable("slack", &["--set", url, "--set", "mention=5"]);
+        expect_code(&enabled, 0);
+        let enabled = json(&enabled.stdout);
+        assert_eq!(enabled["settings"]["mention"], "5", "{enabled}");
+        let id = text(&enabled["id"]);
+        let configure = |set: &[&str]| {
+            shoal(
+                server,
+                &[&["plugin", "configure", &id], &acme[..], set].concat(),
+            )
+        };
+        let changed = configure(&["--set", "mention=true"]);
+        expect_code(&changed, 0);
+        assert_eq!(json(&changed.stdout)["settings"]["mention"], "true");
+        let taken = configure(&["--set", "mention=null"]);
+        expect_code(&taken, 0);
+        assert_eq!(json(&taken.stdout)["settings"]["mention"], Value::Null);
+        // What is no number is told from one before the server is asked, by the name and the type.
+        let wrong = enable("http-check", &["--set", url, "--set", "timeout_ms=soon"]);
+        expect_code(&wrong, 1);
+        let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+        assert!(
+            said.contains("timeout_ms: ") && said.contains("is no integer"),
+            "{said}"
+        );
+        let unknown = configure(&["--set", "nothing=1"]);
+        expect_code(&unknown, 1);
+        let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+        assert!(said.contains("nothing: is unknown: there are "), "{said}");
+    })
+    .await;
+}

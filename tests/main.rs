@@ -13,6 +13,7 @@ mod bad_input;
 mod cli;
 mod compile;
 mod crash;
+mod dev;
 mod docs;
 mod hostile;
 mod hot_change;

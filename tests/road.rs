@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use shoal_model::time::Hour;
 
 use crate::support::components::{enable, text};
-use crate::support::{Listener, Server, Tenant, each_database, eventually, now_ms, otlp};
+use crate::support::{Listener, Post, Server, Tenant, each_database, eventually, now_ms, otlp};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -73,6 +73,62 @@ async fn a_check_of_a_page_becomes_a_series_and_an_alert_that_is_told() {
         assert_eq!(closed.body["alert"]["id"], open.body["alert"]["id"]);
         // A check without any host costs one: the line of no meter.
         statement_of_the_open_hour(&tenant, None).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_channel_stands_in_for_one_whose_plugin_is_down_and_the_operator_is_told() {
+    each_database(async |server| {
+        let (told, other) = (Listener::start().await, Listener::start().await);
+        let tenant = furnish(server, &told).await;
+        server.approve("slack").await;
+        let settings = json!({ "url": other.url("/services/T000/B000/abcdefgh") });
+        tenant.enable("slack", settings).await;
+        let list = server.operator().get("/api/v1/plugins").await.is(200);
+        let versions = list["versions"].as_array().expect("a list");
+        let is_webhook = |version: &&Value| version["plugin"] == "webhook";
+        let webhook = versions.iter().find(is_webhook).expect("it was approved");
+        let digest = text(&webhook["digest"]);
+        let path = format!("/api/v1/plugins/webhook/versions/{digest}/quarantine");
+        let why = json!({ "reason": "it misbehaves" });
+        server.operator().post(&path, &why).await.is(200);
+
+        send(&tenant, 9.0).await;
+        let monitor = condition(&tenant).await;
+        server.evaluate_monitors().await;
+        let alert = open_alert(&tenant, &monitor).await;
+        let stands_in = |post: &Post| post.body.to_string().contains("in place of the channel");
+        other
+            .wait_for("message in place of another", stands_in)
+            .await;
+        let path = format!("/api/v1/alerts/{}", text(&alert["id"]));
+        eventually("notifications that are all delivered", async || {
+            let shown = tenant.read.get(&path).await.is(200);
+            let list = shown["notifications"].as_array()?.clone();
+            let is_done = |one: &Value| one["status"] == "delivered";
+            (list.len() == 2 && list.iter().all(is_done)).then_some(())
+        })
+        .await;
+        assert_eq!(told.requests(), 0, "a plugin in quarantine is not called");
+        assert_eq!(
+            other.posts().iter().filter(|post| stands_in(post)).count(),
+            1
+        );
+
+        let seen = eventually("alert of the operator", async || {
+            server.evaluate_monitors().await;
+            let list = server
+                .operator()
+                .get("/api/v1/alerts?status=open")
+                .await
+                .is(200);
+            let alerts = list["alerts"].as_array().expect("a list").clone();
+            let is_it = |alert: &&Value| alert["monitor"]["name"] == "plugins that are down";
+            alerts.iter().find(is_it).cloned()
+        })
+        .await;
+        assert_eq!(seen["severity"], "critical", "{seen}");
     })
     .await;
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use client::{Answer, Client};
 pub(crate) use database::Database;
-pub(crate) use listener::Listener;
+pub(crate) use listener::{Listener, Post};
 pub(crate) use server::{Server, Tenant};
 
 /// Two slow cores that compile components beside three other tests.

@@ -71,12 +71,21 @@ pub struct CallReport {
     pub bytes_out: u64,
     /// Every destination that the plugin was connected to, in order: `host:port`, `dns name` or `icmp host`.
     pub contacted: Vec<String>,
-    /// Every destination that it was not connected to because of its grant or of the policy, in order, with the reason.
-    pub refused: Vec<String>,
+    /// Everything that the plugin wanted of the network and did not get because of its grant or of the policy, in order.
+    pub refused: Vec<RefusedContact>,
     /// Times that the plugin turned to the host, growth of its memory included.
     pub host_calls: u64,
     /// Whether the instance had served calls before.
     pub reused: bool,
+}
+
+/// Something that a plugin wanted of the network and may not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedContact {
+    /// What it wanted, by the plugin's own words where they name no host: `http GET host:port`, `dns name`, `host:port`.
+    pub wanted: String,
+    /// Why not, as the log says it.
+    pub reason: String,
 }
 
 /// One line of a call's log.

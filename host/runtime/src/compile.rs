@@ -67,6 +67,17 @@ impl CompileLimits {
     }
 }
 
+/// What became of components that were to be loaded, since the runtime was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompileStats {
+    /// Loaded from what was compiled before.
+    pub hits: u64,
+    /// To be compiled, because nothing was kept of them.
+    pub misses: u64,
+    /// Time by the clock that compiling took, failed compilations included, waiting for a turn not.
+    pub compiling: Duration,
+}
+
 /// Why there is no code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NotCompiled {

@@ -57,11 +57,11 @@ pub use artifact::ArtifactOptions;
 pub use billing::{Statement, StatementLine, Terms};
 pub use call::{
     Call, CallContext, CallError, CallReport, Failure, FailureDetail, LimitExceeded, LimitKind,
-    LogLevel, LogLine, LogSource,
+    LogLevel, LogLine, LogSource, RefusedContact,
 };
 pub use channel::{Notification, NotifiedAlert, NotifiedMonitor, Receipt, Trigger};
 pub use check::{CheckOutcome, Measurement};
-pub use compile::{CompileLimits, Compiler, compile_child};
+pub use compile::{CompileLimits, CompileStats, Compiler, compile_child};
 pub use contract::{Difference, Step, differences};
 pub use egress::InvalidRoots;
 pub use egress::address::{Cidr, InvalidCidr};

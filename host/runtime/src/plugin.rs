@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use shoal_model::grant::{Capability, CapabilityKind, Grants, Kind};
@@ -434,6 +435,12 @@ impl Found {
             }
             None => None,
         };
+        let mut stats = runtime.compiled.lock();
+        match component {
+            Some(_) => stats.hits += 1,
+            None => stats.misses += 1,
+        }
+        drop(stats);
         Ok(Found {
             symbols: Symbols::of(bytes).map(Arc::new),
             inspection,
@@ -447,10 +454,21 @@ impl Found {
 /// Compiles a component, one at a time: each takes tens of MiB and all processors.
 async fn compiled(
     runtime: &Arc<Inner>,
-    mut found: Found,
+    found: Found,
     bytes: Arc<Vec<u8>>,
 ) -> Result<Found, Refusal> {
     let _turn = runtime.compiling.acquire().await.ok();
+    let began = Instant::now();
+    let compiled = compiled_in_turn(runtime, found, bytes).await;
+    runtime.compiled.lock().compiling += began.elapsed();
+    compiled
+}
+
+async fn compiled_in_turn(
+    runtime: &Arc<Inner>,
+    mut found: Found,
+    bytes: Arc<Vec<u8>>,
+) -> Result<Found, Refusal> {
     let (kind, sort) = (found.inspection.kind, found.sort);
     let limits = match sort {
         Sort::Large => runtime.options.compile.large(),

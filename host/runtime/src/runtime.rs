@@ -15,7 +15,7 @@ use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 use crate::artifact::{ArtifactOptions, Artifacts};
-use crate::compile::{CompileLimits, Compiler};
+use crate::compile::{CompileLimits, CompileStats, Compiler};
 use crate::egress::address::{AddressPolicy, Cidr};
 use crate::egress::{InvalidRoots, Network};
 use crate::engine::{self, Sort};
@@ -127,6 +127,7 @@ pub(crate) struct Inner {
     pub(crate) options: RuntimeOptions,
     /// One compilation at a time.
     pub(crate) compiling: Semaphore,
+    pub(crate) compiled: Mutex<CompileStats>,
     /// Of those that have bounds of their own.
     pub(crate) tenants: RwLock<HashMap<u64, TenantLimits>>,
     /// Numbers installations.
@@ -211,6 +212,7 @@ impl Runtime {
             network: Arc::new(network),
             options,
             compiling: Semaphore::new(1),
+            compiled: Mutex::default(),
             tenants: RwLock::default(),
             next_key: AtomicU64::new(0),
             references: ReferenceKey::random(),
@@ -255,6 +257,11 @@ impl Runtime {
                     waiting: sum.waiting + slots.waiting(),
                 }
             })
+    }
+
+    /// What became of components that were to be loaded.
+    pub fn compile_stats(&self) -> CompileStats {
+        *self.0.compiled.lock()
     }
 
     /// Components that were being started when this process, or one before it, ended. They are not loaded.

@@ -179,6 +179,47 @@ impl SettingsSchema {
         }
     }
 
+    /// Reads one setting from a command line: text where the schema asks for text (a JSON string is taken for what it says,
+    /// anything else as it stands), else JSON of the schema's type.
+    ///
+    /// # Errors
+    /// The schema does not name the setting, or the text is nothing of its type. Secrets, which are text, are never shown.
+    pub fn read(&self, name: &str, text: &str) -> Result<Value, SettingProblem> {
+        let problem = |reason: String| SettingProblem {
+            setting: name.to_owned(),
+            reason,
+        };
+        let named = self.json["properties"].get(name);
+        let others = self.json.get("additionalProperties");
+        let Some(schema) = named.or(others.filter(|schema| schema.is_object())) else {
+            return Err(problem(self.unknown("")));
+        };
+        let kind = schema["type"].as_str().unwrap_or_default();
+        let json = serde_json::from_str::<Value>(text).ok();
+        let fits = |json: &Value| match kind {
+            "string" => json.is_string(),
+            "integer" => json.as_f64().is_some_and(|number| number.fract() == 0.0),
+            "number" => json.is_number(),
+            "boolean" => json.is_boolean(),
+            "array" => json.is_array(),
+            _ => json.is_object(),
+        };
+        match json.filter(fits) {
+            Some(json) => Ok(json),
+            None if kind == "string" => Ok(text.into()),
+            None => {
+                let shown: String = text.chars().take(100).collect();
+                let example = match kind {
+                    "array" => ", written as JSON, such as [\"a\", \"b\"]",
+                    "object" => ", written as JSON, such as {\"a\": 1}",
+                    "boolean" => ", true or false",
+                    _ => "",
+                };
+                Err(problem(format!("{shown:?} is no {kind}{example}")))
+            }
+        }
+    }
+
     /// Whether a setting at the top level is a string with the format `uri`.
     pub(crate) fn is_url(&self, name: &str) -> bool {
         let property = &self.json["properties"][name];

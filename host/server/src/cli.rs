@@ -14,6 +14,7 @@ mod plugin;
 mod publisher;
 mod query;
 mod release;
+mod settings;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use shoal_model::telemetry::MetricKind;
 use shoal_model::{Labels, TenantId, Timestamp};
-use shoal_runtime::RuntimeStats;
+use shoal_runtime::Runtime;
 use shoal_store::StoreStats;
 
 use crate::app::App;
@@ -99,7 +99,16 @@ impl Observe {
     }
 
     /// Takes over what the runtime counts.
-    fn runtime(&self, stats: RuntimeStats) {
+    fn runtime(&self, runtime: &Runtime) {
+        let (stats, compiled) = (runtime.stats(), runtime.compile_stats());
+        for (result, total) in [("hit", compiled.hits), ("miss", compiled.misses)] {
+            let labels = [("result", result)];
+            self.set_total("shoal_runtime_compile_cache_total", &labels, total as f64);
+        }
+        let seconds = compiled.compiling.as_secs_f64();
+        self.set_total("shoal_runtime_compile_seconds_total", &[], seconds);
+        let suspects = runtime.suspects().len() as f64;
+        self.set("shoal_runtime_suspects", &[], suspects);
         self.set("shoal_runtime_slots", &[], stats.slots as f64);
         self.set(
             "shoal_runtime_instances",
@@ -200,7 +209,7 @@ pub async fn post_regularly(app: Arc<App>, mut stop: Stop) {
 pub async fn post(app: &App) {
     let observe = &app.observe;
     observe.store(&app.store.stats());
-    observe.runtime(app.plugins.runtime().stats());
+    observe.runtime(app.plugins.runtime());
     app.calls.publish();
     match app.db.system().tenants().await {
         Ok(tenants) => observe.name_tenants(&tenants),

@@ -177,6 +177,17 @@ pub(crate) enum NotPermitted {
     },
 }
 
+impl NotPermitted {
+    /// What the plugin wanted, such as `http GET host:port`.
+    pub(crate) fn wanted(&self) -> &str {
+        match self {
+            NotPermitted::NotAsked { wanted, .. } | NotPermitted::NotGranted { wanted, .. } => {
+                wanted
+            }
+        }
+    }
+}
+
 impl Permits {
     /// The rules of everything that is `asked` for.
     ///

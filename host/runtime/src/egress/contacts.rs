@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::call::RefusedContact;
+
 /// Counts and lists; clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Contacts(Arc<Mutex<Inner>>);
@@ -30,7 +32,7 @@ pub(crate) struct Traffic {
     pub(crate) requests: u32,
     pub(crate) bytes_out: u64,
     pub(crate) contacted: Vec<String>,
-    pub(crate) refused: Vec<String>,
+    pub(crate) refused: Vec<RefusedContact>,
 }
 
 impl Contacts {
@@ -60,8 +62,8 @@ impl Contacts {
     }
 
     /// Remembers that somebody was not reached because of the grant or the policy; at most once a request.
-    pub(crate) fn refused(&self, why: impl Display) {
-        self.0.lock().traffic.refused.push(why.to_string());
+    pub(crate) fn refused(&self, refused: RefusedContact) {
+        self.0.lock().traffic.refused.push(refused);
     }
 
     /// Counts what was sent.

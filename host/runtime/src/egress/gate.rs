@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
+use crate::call::RefusedContact;
 use crate::egress::Network;
 use crate::egress::allow::{Act, Permits};
 use crate::egress::contacts::{Contacts, Open};
@@ -59,14 +60,17 @@ impl Gate {
     /// Whether the grant covers it; where it does not, why.
     pub(crate) fn check(&self, act: Act<'_>, target: &Target) -> Result<(), String> {
         let checked = self.allow.check(act, target);
-        checked.map_err(|why| self.refuse(why))
+        checked.map_err(|why| self.refuse(why.wanted(), &why))
     }
 
     /// Tells the plugin's author and the report why somebody was not reached.
-    pub(crate) fn refuse(&self, why: impl Display) -> String {
-        let why = why.to_string();
-        self.log.remark(why.clone());
-        self.contacts.refused(&why);
-        why
+    pub(crate) fn refuse(&self, wanted: impl Display, why: impl Display) -> String {
+        let reason = why.to_string();
+        self.log.remark(reason.clone());
+        self.contacts.refused(RefusedContact {
+            wanted: wanted.to_string(),
+            reason: reason.clone(),
+        });
+        reason
     }
 }

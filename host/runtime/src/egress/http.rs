@@ -140,7 +140,7 @@ impl Gate {
         let connected = self.network.connect(target).await;
         let stream = connected.map_err(|e| {
             match &e {
-                ConnectError::AddressRefused { .. } => drop(self.refuse(&e)),
+                ConnectError::AddressRefused { .. } => drop(self.refuse(target, &e)),
                 error => self.log.remark(error.to_string()),
             }
             http_error(e)

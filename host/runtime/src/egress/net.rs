@@ -1,5 +1,6 @@
 //! `shoal:plugin/net`: connections and facts of the network, behind the gate.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,7 +123,7 @@ impl Gate {
     ) -> Result<DnsAnswer, NetError> {
         let target = self.granted(NetOperation::Dns, name, None)?;
         let name = self.network.query_name(&target.host, record_type);
-        let name = name.inspect_err(|error| self.note(error))?;
+        let name = name.inspect_err(|error| self.note(format_args!("dns {target}"), error))?;
         self.contacts.contacted(format_args!("dns {target}"));
         if let Some(script) = &self.network.script {
             let (host, of) = (target.host.to_string(), of_wit(record_type).to_string());
@@ -133,7 +134,7 @@ impl Gate {
         }
         let asking = self.network.dns_query(&target, name, record_type);
         let answer = within(timeout_ms, &target, asking).await;
-        answer.inspect_err(|error| self.note(error))
+        answer.inspect_err(|error| self.note(format_args!("dns {target}"), error))
     }
 
     /// Sends one echo request.
@@ -151,7 +152,8 @@ impl Gate {
         }
         within(timeout_ms, &target, async {
             let addresses = self.network.addresses(&target).await;
-            let addresses = addresses.map_err(|error| self.refusal(error))?;
+            let addresses =
+                addresses.map_err(|error| self.refusal(format_args!("icmp {target}"), error))?;
             self.contacts.contacted(format_args!("icmp {target}"));
             self.network.icmp_echo(&target, addresses[0]).await
         })
@@ -166,7 +168,8 @@ impl Gate {
         port: Option<u16>,
     ) -> Result<Target, NetError> {
         self.may_ask()?;
-        let denied = |why: String| NetError::Denied(self.refuse(why));
+        let wanted = format!("{} {host}", operation.as_str());
+        let denied = |why: String| NetError::Denied(self.refuse(&wanted, why));
         let host = Host::parse(host).map_err(denied)?;
         if port == Some(0) {
             return Err(denied(format!("0 is not a port of {host}")));
@@ -198,20 +201,20 @@ impl Gate {
 
     async fn reach(&self, target: &Target) -> Result<tokio::net::TcpStream, NetError> {
         let connected = self.network.connect(target).await;
-        let stream = connected.map_err(|error| self.refusal(error))?;
+        let stream = connected.map_err(|error| self.refusal(target, error))?;
         self.contacts.contacted(target);
         Ok(stream)
     }
 
-    fn refusal(&self, error: ConnectError) -> NetError {
+    fn refusal(&self, wanted: impl Display, error: ConnectError) -> NetError {
         let error = net_error(error);
-        self.note(&error);
+        self.note(wanted, &error);
         error
     }
 
-    fn note(&self, error: &NetError) {
+    fn note(&self, wanted: impl Display, error: &NetError) {
         if let NetError::Denied(why) = error {
-            self.refuse(why);
+            self.refuse(wanted, why);
         }
     }
 }

@@ -134,7 +134,14 @@ async fn a_destination_is_refused_by_name_and_by_address() {
             call.report.log
         );
         assert_eq!(call.report.contacted, [] as [&str; 0]);
-        assert_eq!(call.report.refused, [call.report.log[0].message.as_str()]);
+        let [refused] = call.report.refused.as_slice() else {
+            panic!("{:?}", call.report.refused);
+        };
+        assert!(
+            refused.wanted.ends_with(&format!("127.0.0.1:{port}")),
+            "{refused:?}"
+        );
+        assert_eq!(refused.reason, call.report.log[0].message);
     }
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err(), "nobody connected");

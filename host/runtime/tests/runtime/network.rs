@@ -78,7 +78,7 @@ async fn a_connection_carries_bytes_and_ends_when_it_is_dropped() {
     let call = check.run_check(&context()).await;
     assert_eq!(call.outcome.unwrap().summary, "pong");
     assert_eq!(call.report.contacted, [format!("127.0.0.1:{port}")]);
-    assert_eq!(call.report.refused, [] as [&str; 0]);
+    assert_eq!(call.report.refused, []);
     assert_eq!((call.report.requests, call.report.bytes_out), (1, 4));
     assert_eq!(served.join().unwrap().unwrap(), 0, "it was closed");
 }

@@ -122,8 +122,7 @@ pub(super) struct SettingsArguments {
     /// Settings as a file of JSON [default: the manifest's example].
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
-    /// A setting as NAME=VALUE; VALUE is JSON, or else text, and text wherever the schema asks for it. May be given several
-    /// times.
+    /// A setting as NAME=VALUE; VALUE is text where the schema asks for text, else JSON. May be given several times.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     set: Vec<String>,
 }
@@ -140,23 +139,9 @@ impl SettingsArguments {
             }
             None => manifest.example.clone().unwrap_or_default(),
         };
-        for pair in &self.set {
-            settings.extend(set(pair, manifest.settings.json())?);
-        }
+        settings.extend(super::settings::pairs(&self.set, &manifest.settings)?);
         Ok(settings)
     }
-}
-
-/// One NAME=VALUE. A price of `1500` is text where the schema says so, and keeps its digits as they are.
-fn set(pair: &String, schema: &Value) -> Result<Map<String, Value>> {
-    let mut given = super::plugin::pairs(std::slice::from_ref(pair))?;
-    for (name, value) in &mut given {
-        let is_text = schema["properties"][name.as_str()]["type"] == "string";
-        if is_text && !value.is_string() {
-            *value = pair[name.len() + "=".len()..].into();
-        }
-    }
-    Ok(given)
 }
 
 pub(super) async fn run(server: &Server, command: AuthorCommand, output: Output) -> Result<()> {
@@ -227,26 +212,4 @@ fn report(report: &CallReport) -> Value {
 fn all_good(failed: usize, all: usize, what: &str) -> Result<()> {
     ensure!(failed == 0, "{failed} of {all} {what} failed");
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_schema_calls_text_is_text_whatever_it_looks_like() {
-        let schema = json!({ "properties": { "price": { "type": "string" }, "count": { "type": "integer" } } });
-        for (pair, expected) in [
-            ("price=1.10", json!({ "price": "1.10" })),
-            ("price=\"1.10\"", json!({ "price": "1.10" })),
-            ("price=a=b", json!({ "price": "a=b" })),
-            ("price=", json!({ "price": "" })),
-            ("count=1", json!({ "count": 1 })),
-            ("other=true", json!({ "other": true })),
-        ] {
-            let given = set(&pair.to_owned(), &schema).expect(pair);
-            assert_eq!(Value::Object(given), expected, "{pair}");
-        }
-        assert!(set(&"price".to_owned(), &schema).is_err());
-    }
 }

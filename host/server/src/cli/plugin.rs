@@ -11,6 +11,7 @@ use super::author::{self, AuthorCommand};
 use super::client::{Client, segment};
 use super::output::{Output, Table, text};
 use super::release::{self, ReleaseCommand};
+use super::settings::{Which, changes, from_files, pairs, schema};
 
 #[derive(Subcommand)]
 pub(super) enum PluginCommand {
@@ -62,7 +63,7 @@ pub(super) enum PluginCommand {
         /// A name for it [default: the plugin's id].
         #[arg(long)]
         name: Option<String>,
-        /// A setting as NAME=VALUE; VALUE is JSON, or else text. May be given several times.
+        /// A setting as NAME=VALUE; VALUE is text where the schema asks for text, else JSON. May be given several times.
         #[arg(long = "set", value_name = "NAME=VALUE")]
         settings: Vec<String>,
         /// A setting as the text of a file, or of standard input when FILE is -: keeps a secret out of the list of
@@ -96,7 +97,8 @@ pub(super) enum PluginCommand {
         /// A new name for it.
         #[arg(long)]
         name: Option<String>,
-        /// A setting as NAME=VALUE; VALUE is JSON, or else text; null takes it away. The others stay.
+        /// A setting as NAME=VALUE; VALUE is text where the schema asks for text, else JSON; null takes it
+        /// away. The others stay.
         #[arg(long = "set", value_name = "NAME=VALUE")]
         settings: Vec<String>,
         /// A setting as the text of a file, or of standard input when FILE is -.
@@ -209,9 +211,14 @@ pub(super) async fn run(server: &Server, command: PluginCommand, output: Output)
             pin,
             interval_ms,
         } => {
-            let mut settings = pairs(&settings)?;
-            settings.extend(from_files(&files)?);
-            let mut body = json!({ "plugin": plugin, "settings": settings });
+            let client = Client::new(server)?;
+            let mut given = from_files(&files)?;
+            if !settings.is_empty() {
+                let of_track = Which::Track(track.as_deref().unwrap_or("stable"));
+                let which = pin.as_deref().map_or(of_track, Which::Digest);
+                given.extend(pairs(&settings, &schema(&client, &plugin, which).await?)?);
+            }
+            let mut body = json!({ "plugin": plugin, "settings": given });
             if let Some(name) = name {
                 body["name"] = name.into();
             }
@@ -228,7 +235,7 @@ pub(super) async fn run(server: &Server, command: PluginCommand, output: Output)
                 body["digest"] = digest.into();
             }
             let path = format!("/api/v1/installations?tenant={}", segment(&tenant));
-            let enabled = Client::new(server)?.post(&path, &body).await?;
+            let enabled = client.post(&path, &body).await?;
             warn_of_missing(&enabled, output);
             output.show(&enabled, |enabled| {
                 format!("enabled {plugin} as {}", text(&enabled["id"]))
@@ -253,8 +260,17 @@ pub(super) async fn run(server: &Server, command: PluginCommand, output: Output)
             let present = client.get(&path).await?;
             // Another change in between is refused instead of undone.
             let mut body = json!({ "revision": present["revision"] });
-            let mut given = pairs(&settings)?;
-            given.extend(from_files(&files)?);
+            let mut given = from_files(&files)?;
+            if !settings.is_empty() {
+                let which = match (&pin, &track, present["digest"].as_str()) {
+                    (Some(digest), _, _) => Which::Digest(digest),
+                    (None, Some(track), _) => Which::Track(track),
+                    (None, None, Some(running)) if !unpin => Which::Digest(running),
+                    _ => Which::Track(present["track"].as_str().unwrap_or("stable")),
+                };
+                let plugin = text(&present["plugin"]);
+                given.extend(changes(&settings, &schema(&client, &plugin, which).await?)?);
+            }
             if !given.is_empty() {
                 body["settings"] = with_settings(&present["settings"], given);
             }
@@ -355,33 +371,4 @@ fn with_settings(present: &Value, given: Map<String, Value>) -> Value {
         };
     }
     Value::Object(settings)
-}
-
-/// `token=secret.txt` as an object: the texts of the files, without the line end that editors leave.
-fn from_files(files: &[String]) -> Result<Map<String, Value>> {
-    let pair = |text: &String| {
-        let (name, file) = text
-            .split_once('=')
-            .with_context(|| format!("{text:?} is not NAME=FILE"))?;
-        let content = match file {
-            "-" => std::io::read_to_string(std::io::stdin()),
-            file => std::fs::read_to_string(file),
-        };
-        let content = content.with_context(|| format!("cannot read setting {name} from {file}"))?;
-        let content = content.trim_end_matches(['\r', '\n']);
-        Ok((name.to_owned(), Value::from(content)))
-    };
-    files.iter().map(pair).collect()
-}
-
-/// `a=1`, `b=text` as an object.
-pub(super) fn pairs(settings: &[String]) -> Result<Map<String, Value>> {
-    let pair = |text: &String| {
-        let (name, value) = text
-            .split_once('=')
-            .with_context(|| format!("{text:?} is not NAME=VALUE"))?;
-        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
-        Ok((name.to_owned(), value))
-    };
-    settings.iter().map(pair).collect()
 }

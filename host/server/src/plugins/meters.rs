@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use shoal_model::time::Hour;
 use shoal_model::{TenantId, Timestamp};
-use shoal_runtime::{CallReport, LogLine, LogSource};
+use shoal_runtime::CallReport;
 
 use crate::db::plugin_usage::{FURTHER_HOSTS, NewContacts, PluginUse};
 use crate::db::plugins::VersionRow;
@@ -122,7 +122,7 @@ impl Meters {
             self.add_use(tenant, now.hour(), &version.plugin_id, report);
         }
         let connected = report.contacted.iter().map(|host| (host.as_str(), 0));
-        let refused = report.log.iter().filter_map(refused).map(|what| (what, 1));
+        let refused = report.refused.iter().map(|one| (cut(&one.wanted), 1));
         for (host, which) in connected.chain(refused) {
             let key = ContactKey {
                 tenant,
@@ -374,18 +374,9 @@ impl Totals {
     }
 }
 
-/// What a plugin wanted to reach and may not, where a line of its log says so.
-fn refused(line: &LogLine) -> Option<&str> {
-    if line.source != LogSource::Host {
-        return None;
-    }
-    let (_, rest) = line.message.split_once(" may not use ")?;
-    let end = rest.find(": grant ").or_else(|| rest.find(", for which"));
-    Some(
-        &rest[..end
-            .unwrap_or(rest.len())
-            .min(rest.floor_char_boundary(HOST_MAX_BYTES))],
-    )
+/// At most so much of what a plugin wanted as a row may hold.
+fn cut(wanted: &str) -> &str {
+    &wanted[..wanted.floor_char_boundary(HOST_MAX_BYTES)]
 }
 
 #[cfg(test)]

@@ -4,12 +4,14 @@
 //! end, the installation is as it was.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
-use shoal_runtime::{Inspection, Runtime, RuntimeOptions};
+use shoal_runtime::{Inspection, Plugin, Runtime, RuntimeOptions};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
 use super::{SettingsArguments, runtime, source};
@@ -56,15 +58,40 @@ pub(super) async fn run(server: &Server, command: DevCommand, output: Output) ->
         told: 0,
     };
     if session.command.once {
-        return session.swap().await;
+        let built = session.build().await?;
+        return session.swap(built).await;
     }
-    let watched = tokio::select! {
-        watched = session.watch() => watched,
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot wait for Ctrl-C"),
-    };
+    let mut end = End::new().context("cannot wait for Ctrl-C")?;
+    let watched = session.watch(&mut end).await;
     let restored = session.restore().await;
     watched.and(restored)
 }
+
+/// Ctrl-C, or SIGTERM.
+struct End {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl End {
+    fn new() -> std::io::Result<End> {
+        Ok(End {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Until the command is to end; may be dropped and asked again.
+    async fn wanted(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// A plugin that was built and keeps its promises, and its bytes.
+type Built = (Arc<Plugin>, Vec<u8>);
 
 /// What the tenant had before.
 enum Before {
@@ -93,24 +120,38 @@ struct Session {
 }
 
 impl Session {
-    /// Builds and swaps whenever something changed; shows failures as they come. Never ends by itself.
-    async fn watch(&mut self) -> Result<()> {
+    /// Builds and swaps whenever something changed, until it is to end; shows failures as they come.
+    ///
+    /// A build is broken off, a swap is not: what was asked of the server may happen all the same, and has to be known to be
+    /// undone.
+    async fn watch(&mut self, end: &mut End) -> Result<()> {
         let mut seen = None;
         loop {
             let now = latest_change(&self.command.folder)?;
             if seen != Some(now) {
                 seen = Some(now);
-                if let Err(error) = self.swap().await {
+                let built = tokio::select! {
+                    built = self.build() => built,
+                    () = end.wanted() => return Ok(()),
+                };
+                let swapped = match built {
+                    Ok(built) => self.swap(built).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = swapped {
                     self.say("failed", &format!("{error:#}"));
                 }
             }
             self.show_failures().await;
-            sleep(LOOK_EVERY).await;
+            tokio::select! {
+                () = sleep(LOOK_EVERY) => {}
+                () = end.wanted() => return Ok(()),
+            }
         }
     }
 
-    /// Builds, tries the golden tests, uploads, approves and pins.
-    async fn swap(&mut self) -> Result<()> {
+    /// Builds and tries the golden tests.
+    async fn build(&self) -> Result<Built> {
         let file = source::build(&self.command.folder).await?;
         let bytes = source::read(&file)?;
         let plugin = self.runtime.load(bytes.clone()).await?;
@@ -119,6 +160,11 @@ impl Session {
                 bail!("golden test {:?}: {problem}", result.name);
             }
         }
+        Ok((plugin, bytes))
+    }
+
+    /// Uploads, approves and pins.
+    async fn swap(&mut self, (plugin, bytes): Built) -> Result<()> {
         let inspection = plugin.inspection();
         let digest = inspection.digest.to_string();
         let id = segment(inspection.manifest.id.as_str());

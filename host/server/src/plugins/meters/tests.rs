@@ -130,10 +130,9 @@ fn contacts_are_counted_by_tenant_day_and_host() {
         );
     }
     let refused = CallReport {
-        log: vec![LogLine {
-            level: shoal_runtime::LogLevel::Warn,
-            source: LogSource::Host,
-            message: "p may not use http GET c:443: grant http c with …".to_owned(),
+        refused: vec![shoal_runtime::RefusedContact {
+            wanted: "http GET c:443".to_owned(),
+            reason: "as the test says".to_owned(),
         }],
         ..CallReport::default()
     };
