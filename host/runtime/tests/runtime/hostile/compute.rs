@@ -217,6 +217,7 @@ fn endless_polling() -> Case {
         ends: Ends::OneOf(vec![
             Ends::Failed("limit-cpu", "200 ms are allowed"),
             Ends::Failed("limit-wall", " ms are allowed"),
+            Ends::Failed("limit-host-calls", "1000000 times are allowed"),
         ]),
         ..case
     }

@@ -122,12 +122,18 @@ fn start_that_panics() -> Case {
 }
 
 fn start_that_floods_the_log() -> Case {
-    start(
+    let case = start(
         "start-up code that logs for ever",
         LOG,
         &forever("(call $log (i32.const 1) (i32.const 512) (i32.const 11))"),
-        "the component cannot start: the plugin computed ",
-    )
+        "",
+    );
+    // A fast machine has it turn to the host often enough before its time is over.
+    let ends = Ends::OneOf(vec![
+        Ends::Refused("the component cannot start: the plugin computed "),
+        Ends::Refused("1000000 times are allowed"),
+    ]);
+    Case { ends, ..case }
 }
 
 fn start_that_ends_the_process() -> Case {
