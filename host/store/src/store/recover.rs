@@ -9,17 +9,17 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use shoal_model::Timestamp;
 
-use super::flush::segment_folder;
+use super::flush::segment_folder_of;
 use super::shared::Shared;
 use super::{OpenError, Recovered};
-use crate::catalog::CatalogState;
+use crate::catalog::{CatalogState, SegmentRecord};
 use crate::codec::{Malformed, Reader};
 use crate::head::SLOTS_MAX;
 use crate::log::Log;
 use crate::log::folder::{LogFolder, names};
 use crate::log::record::Record;
 use crate::options::StoreOptions;
-use crate::read::ReadError;
+use crate::read::{Damage, ReadError};
 
 /// A store's parts before its thread and task are started.
 pub(crate) struct Opened {
@@ -104,9 +104,11 @@ pub(crate) fn open(
     log_folder: Arc<dyn LogFolder>,
     lock: File,
 ) -> Result<Opened, OpenError> {
-    let folder = segment_folder(&options);
+    let folder = segment_folder_of(&options.folder);
     fs::create_dir_all(&folder).map_err(io_error(&folder))?;
-    check_segments(&folder, &state)?;
+    for segment in &state.segments {
+        check_segment_file(&folder, segment).map_err(OpenError::Segment)?;
+    }
     let shared = Shared::new(options, folder, now);
     let mut recovered = Recovered {
         segments: state.segments.len() as u64,
@@ -169,27 +171,24 @@ fn replay(shared: &Shared, payload: &[u8], recovered: &mut Recovered) -> Result<
     Ok(())
 }
 
-/// Every segment of the catalog has to be there, as long as it was.
-fn check_segments(folder: &Path, state: &CatalogState) -> Result<(), OpenError> {
-    for segment in &state.segments {
-        let path = folder.join(&segment.file_name);
-        let error = match fs::metadata(&path) {
-            Ok(metadata) if metadata.len() == segment.bytes => continue,
-            Ok(metadata) => ReadError::Damaged {
-                file: path,
-                section: "trailer",
-                offset: metadata.len(),
-                reason: format!(
-                    "it has {} bytes, the catalog says {}",
-                    metadata.len(),
-                    segment.bytes
-                ),
-            },
-            Err(error) => ReadError::Io { file: path, error },
-        };
-        return Err(OpenError::Segment(error));
+/// Whether a segment of the catalog is there, as long as it was.
+pub(crate) fn check_segment_file(folder: &Path, segment: &SegmentRecord) -> Result<(), ReadError> {
+    let path = folder.join(&segment.file_name);
+    match fs::metadata(&path) {
+        Ok(metadata) if metadata.len() == segment.bytes => Ok(()),
+        Ok(metadata) => Err(ReadError::Damaged(Damage {
+            file: path,
+            section: "file",
+            offset: metadata.len().min(segment.bytes),
+            checksums: None,
+            reason: format!(
+                "it has {} bytes, the catalog says {}",
+                metadata.len(),
+                segment.bytes
+            ),
+        })),
+        Err(error) => Err(ReadError::Io { file: path, error }),
     }
-    Ok(())
 }
 
 fn remove_orphans(folder: &Path, state: &CatalogState) -> Result<u64, OpenError> {
