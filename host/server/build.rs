@@ -9,6 +9,11 @@ use std::path::{Path, PathBuf};
 
 /// Folders that a new plugin gets a copy of, and where.
 const FOLDERS: [(&str, &str); 2] = [("plugins/sdk", "sdk"), ("wit", "wit")];
+/// Files of it.
+const FILES: [(&str, &str); 2] = [
+    ("plugins/Cargo.lock", "Cargo.lock"),
+    ("plugins/.cargo/config.toml", ".cargo/config.toml"),
+];
 
 fn main() {
     let of = |variable| PathBuf::from(std::env::var(variable).expect("cargo sets it"));
@@ -19,9 +24,11 @@ fn main() {
         println!("cargo:rerun-if-changed={}", folder.display());
         add(&folder, name, &mut table);
     }
-    let lock = root.join("plugins/Cargo.lock");
-    println!("cargo:rerun-if-changed={}", lock.display());
-    line(&lock, "Cargo.lock", &mut table);
+    for (file, name) in FILES {
+        let file = root.join(file);
+        println!("cargo:rerun-if-changed={}", file.display());
+        line(&file, name, &mut table);
+    }
     table.push(']');
     let file = of("OUT_DIR").join("sdk.rs");
     std::fs::write(file, table).expect("cargo's folder can be written");

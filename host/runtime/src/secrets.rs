@@ -4,6 +4,7 @@
 //! puts the secret where a reference stands, if the place and the destination are granted, and refuses a request with a
 //! reference anywhere else. What comes back, and what a guest says, is searched for the secret ([`scrub`]).
 
+pub(crate) mod live;
 mod needles;
 pub(crate) mod outgoing;
 mod scrub;
@@ -24,6 +25,7 @@ use shoal_model::grant::{Capability, Grants, SecretPlace};
 use crate::bindings::shoal::plugin::secrets as wit;
 use crate::egress::allow::{BadDestination, Opened};
 use crate::egress::target::Target;
+use crate::secrets::live::Live;
 use crate::secrets::scrub::Scrubber;
 use crate::settings::{Settings, SettingsSchema};
 use crate::state::State;
@@ -136,6 +138,15 @@ impl Secrets {
         })
     }
 
+    /// One secret, in a setting `token`, with nothing granted; and its reference.
+    #[cfg(test)]
+    pub(crate) fn of_test(value: &str) -> (Secrets, String) {
+        let token = ReferenceKey([1; 32]).token(&InstallationId::from_random([7; 10]), "token");
+        let list = vec![Secret::veiled("token", value, token.clone())];
+        let scrubber = Scrubber::new(list.iter().flat_map(Secret::needles));
+        (Secrets { list, scrubber }, token)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
@@ -164,6 +175,11 @@ impl Secrets {
         let mut list = self.list.iter();
         let found = list.find(|secret| memmem::find(bytes, secret.token.as_bytes()).is_some());
         found.map(|secret| secret.setting.as_str())
+    }
+
+    /// Covers secrets in what comes in over one connection.
+    pub(crate) fn live(&self) -> Live {
+        Live::new(&self.scrubber)
     }
 
     /// Hides secrets in what a plugin says.

@@ -13,6 +13,7 @@ use crate::egress::contacts::Open;
 use crate::egress::gate::Gate;
 use crate::egress::net::within;
 use crate::egress::target::{Host, Target};
+use crate::secrets::live::Live;
 
 /// Most bytes that one read gives; part of the contract.
 const READ_MAX_BYTES: u64 = 64 << 10;
@@ -25,6 +26,7 @@ pub struct Connection {
     peer: SocketAddr,
     /// `None` when it is closed, or was given up halfway.
     stream: Option<Box<dyn Stream>>,
+    received: Live,
     read_left: u64,
     write_left: u64,
     _open: Open,
@@ -43,6 +45,7 @@ impl Connection {
             target,
             peer,
             stream: Some(stream),
+            received: gate.secrets.live(),
             read_left: gate.body_max_bytes,
             write_left: gate.request_body_max_bytes,
             _open: open,
@@ -53,8 +56,14 @@ impl Connection {
         self.peer
     }
 
-    /// Writes all of it. The stream is kept only when that worked: what a peer has of half a message is unknown.
+    /// Writes all of it. No secret goes out here, so a reference to one is a mistake. The stream is kept only when that worked: what a peer has of half a message is unknown.
     pub(crate) async fn write(&mut self, bytes: &[u8], timeout_ms: u32) -> Result<(), NetError> {
+        if let Some(setting) = self.gate.secrets.mentioned_in(bytes) {
+            return Err(NetError::Denied(self.gate.refuse(format!(
+                "the reference of the secret {setting} is in what is sent to {}: the host puts secrets into HTTP requests and mail only, hmac-sha256 signs with them",
+                self.target
+            ))));
+        }
         let left = self.write_left.checked_sub(bytes.len() as u64);
         let most = self.gate.request_body_max_bytes;
         let left = left.ok_or_else(|| self.limit_reached("sent", most))?;
@@ -74,38 +83,49 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what is there; empty at the end.
+    /// Reads what is there, secrets covered; empty at the end.
     pub(crate) async fn read(
         &mut self,
         max_bytes: u32,
         timeout_ms: u32,
     ) -> Result<Vec<u8>, NetError> {
+        let most = READ_MAX_BYTES.min(u64::from(max_bytes.max(1)));
+        let target = self.target.clone();
+        within(timeout_ms, &target, async {
+            loop {
+                let ready = self.received.take(most as usize);
+                if !ready.is_empty() || !self.receive(most).await? {
+                    return Ok(ready);
+                }
+            }
+        })
+        .await
+    }
+
+    /// Waits for more, at most so many bytes; false when there was nothing after the end.
+    async fn receive(&mut self, most: u64) -> Result<bool, NetError> {
+        if self.received.is_over() {
+            return Ok(false);
+        }
         if self.read_left == 0 {
             return Err(self.limit_reached("received", self.gate.body_max_bytes));
         }
-        let most = READ_MAX_BYTES
-            .min(self.read_left)
-            .min(u64::from(max_bytes.max(1)));
-        let mut bytes = vec![0; most as usize];
-        let target = self.target.clone();
-        let stream = self.stream.as_mut().ok_or_else(|| closed(&target))?;
-        let read = within(timeout_ms, &target, async {
-            Ok(stream.read(&mut bytes).await)
-        })
-        .await?;
-        match read {
+        let mut bytes = vec![0; most.min(self.read_left) as usize];
+        let stream = self.stream.as_mut().ok_or_else(|| closed(&self.target))?;
+        match stream.read(&mut bytes).await {
+            Ok(0) => self.received.end(),
             Ok(count) => {
-                bytes.truncate(count);
+                self.received.push(&bytes[..count]);
                 self.read_left -= count as u64;
-                Ok(bytes)
             }
             // Over TLS, many peers close without saying so.
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(Vec::new()),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => self.received.end(),
             Err(e) => {
                 self.stream = None;
-                Err(broken(&target, &e))
+                return Err(broken(&self.target, &e));
             }
         }
+        Ok(true)
     }
 
     /// Makes a TLS handshake over it, and goes on only with a peer that is trusted.

@@ -32,6 +32,10 @@ impl Scrubber {
         Scrubber { needles, longest }
     }
 
+    pub(super) fn needles(&self) -> impl Iterator<Item = &[u8]> {
+        self.needles.iter().map(Vec::as_slice)
+    }
+
     /// Where secrets are, in order, none touching another.
     fn find(&self, bytes: &[u8]) -> Vec<Range<usize>> {
         let mut found: Vec<Range<usize>> = Vec::new();

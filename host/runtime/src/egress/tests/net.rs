@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::bindings::shoal::plugin::net::NetError;
+use crate::secrets::Secrets;
 use shoal_model::grant::NetOperation::{Icmp, Tcp, Tls};
 use tokio::net::TcpStream;
 
@@ -294,4 +295,42 @@ async fn an_echo_comes_back_or_the_system_does_not_let_it() {
     assert_eq!(traffic.contacted, ["icmp pages.test"]);
     assert_eq!(traffic.refused.len(), 1);
     assert_eq!(Icmp.as_str(), "icmp");
+}
+
+#[tokio::test]
+async fn no_secret_comes_in_and_no_reference_goes_out() {
+    let port = serve(|mut stream| async move {
+        // The second half is sent once the guest has the first.
+        let mut byte = [0];
+        let said: [&[u8]; 3] = [b"key is hunter2-hun", b"ter2 and hunt", b"ing; hunter2-"];
+        for part in said {
+            let _ = stream.write_all(part).await;
+            let _ = stream.read_exact(&mut byte).await;
+        }
+    })
+    .await;
+    for most in [1, 100] {
+        let mut world = granted(&["tcp"], port, b"");
+        let (secrets, reference) = Secrets::of_test("hunter2-hunter2");
+        world.gate.secrets = Arc::new(secrets);
+        let connected = world.gate.connect(Tcp, "pages.test", port, 5000).await;
+        let mut connection = connected.expect("a connection");
+        let sent = connection.write(reference.as_bytes(), 5000).await;
+        denied(sent, "the reference of the secret token is in what is sent");
+        let mut heard = String::new();
+        let mut waited = 0;
+        loop {
+            match connection.read(most, 200).await {
+                Ok(bytes) if bytes.is_empty() => break,
+                Ok(bytes) => heard.push_str(std::str::from_utf8(&bytes).expect("text")),
+                Err(NetError::TimedOut(_)) => {
+                    waited += 1;
+                    connection.write(b"\n", 5000).await.expect("sent");
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        assert_eq!(heard, "key is *************** and hunting; hunter2-");
+        assert_eq!(waited, 3, "the peer waits for an answer each time");
+    }
 }

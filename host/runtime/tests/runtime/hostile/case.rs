@@ -58,6 +58,10 @@ pub(crate) enum Ends {
     OneOf(Vec<Ends>),
 }
 
+/// How much more time than usual a guest may take that something else is to end: which limit ends it is then no question of
+/// how fast the machine is.
+const ROOM_TIMES: u32 = 10;
+
 impl Case {
     pub(crate) fn new(
         tries: &'static str,
@@ -71,6 +75,23 @@ impl Case {
             attack,
             ends,
             cpu_max: Duration::from_secs(10),
+        }
+    }
+
+    /// How many times the processor time and the wall-clock time of its kind each call has.
+    pub(crate) fn time_times(&self) -> u32 {
+        if self.ends.by_time() { 1 } else { ROOM_TIMES }
+    }
+}
+
+impl Ends {
+    /// Whether time is what ends it, or may be.
+    fn by_time(&self) -> bool {
+        match self {
+            Ends::Refused(says) => says.contains("the plugin computed "),
+            Ends::Failed(code, _) => matches!(*code, "limit-cpu" | "limit-wall"),
+            Ends::Well => false,
+            Ends::OneOf(all) => all.iter().any(Ends::by_time),
         }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) async fn run(bytes: Vec<u8>) -> Measured {
         _ => bytes,
     };
     let attack = Attack::bytes(Vec::new()).times(CALLS);
-    measure(&attack, bytes).await
+    measure(&attack, bytes, 1).await
 }
 
 /// What is not even given to the host.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use shoal_model::grant::{Grants, Kind};
+use shoal_model::limit::CallLimits;
 use shoal_runtime::{Call, InstallOptions, Installed, Plugin, Runtime, RuntimeOptions};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -64,7 +65,8 @@ pub(crate) async fn check(case: Case) {
     // Memory is the process' own: where tests share one, they take turns.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
     let _turn = ONE_AT_A_TIME.lock().await;
-    let measured = measure(&case.attack, case.attack.component_and_server().await).await;
+    let file = case.attack.component_and_server().await;
+    let measured = measure(&case.attack, file, case.time_times()).await;
     if let Some(problem) = problem(&case, &measured) {
         let (tries, by) = (case.tries, case.stopped_by);
         panic!("{tries}, stopped by {by}: {problem}\n{measured:?}");
@@ -168,8 +170,20 @@ impl Attack {
 }
 
 /// Loads a file, installs it with all that it asks for, and calls it, beside a neighbour that calls all the time.
-pub(crate) async fn measure(attack: &Attack, file: Vec<u8>) -> Measured {
+///
+/// Each call has so many times the time of its kind.
+pub(crate) async fn measure(attack: &Attack, file: Vec<u8>, time_times: u32) -> Measured {
+    let limits = Kind::ALL.map(|kind| {
+        let usual = CallLimits::for_kind(kind);
+        let limits = CallLimits {
+            cpu: usual.cpu * time_times,
+            wall: usual.wall * time_times,
+            ..usual
+        };
+        (kind, limits)
+    });
     let runtime = Runtime::new(RuntimeOptions {
+        limits: limits.into(),
         // For the case's own server; what the cases reach for otherwise is not in it.
         allow_private: vec!["127.0.0.1/32".parse().expect("a range")],
         ..options()

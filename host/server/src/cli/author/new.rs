@@ -8,7 +8,7 @@ use shoal_model::grant::Kind;
 
 use crate::cli::output::Output;
 
-/// The SDK, the contract and the versions that they were tested with: path and text.
+/// The SDK, the contract, and the versions and the stack that they were tested with: path and text.
 const SDK: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 
 /// Where the SDK looks for the contract in the repository, and in a plugin's folder.
@@ -133,6 +133,7 @@ mod tests {
     fn the_sdk_and_the_contract_come_along() {
         for wanted in [
             "Cargo.lock",
+            ".cargo/config.toml",
             "sdk/Cargo.toml",
             "sdk/src/lib.rs",
             "wit/worlds.wit",
