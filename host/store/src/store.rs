@@ -46,7 +46,7 @@ use crate::series::{Limit, LimitReached, SeriesMeta, SeriesRef};
 use committer::{Batch, Committer, Message};
 use flush::FlushState;
 use shared::{Shared, Tenant};
-pub use verify::{verify, verify_segment_bytes};
+pub use verify::{verify, verify_log_bytes, verify_segment_bytes};
 
 /// Samples may be this much ahead of the server's clock; more is a sender whose clock is wrong.
 const AHEAD_MAX: Duration = Duration::from_secs(600);

@@ -1,10 +1,7 @@
 //! Sections: tables that are read as a whole, compressed when that makes them smaller.
 
-use std::io::{Read, Write};
-
-use flate2::Compression;
-use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
+use miniz_oxide::deflate::compress_to_vec;
+use miniz_oxide::inflate::decompress_to_vec_with_limit;
 
 use crate::codec::{Malformed, Reader, put_varint};
 
@@ -12,27 +9,24 @@ use crate::codec::{Malformed, Reader, put_varint};
 /// allocation.
 const EXPANSION_MAX: usize = 1032;
 
+/// Of 10: more makes tables hardly smaller.
+const LEVEL: u8 = 6;
+
 const PLAIN: u8 = 0;
 const DEFLATED: u8 = 1;
 
 /// The section's bytes as they are in the file.
 pub(crate) fn compress(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
+    let deflated = compress_to_vec(bytes, LEVEL);
+    let (coding, content) = match deflated.len() < bytes.len() {
+        true => (DEFLATED, &deflated[..]),
+        false => (PLAIN, bytes),
+    };
+    let mut out = Vec::with_capacity(content.len() + 8);
     put_varint(&mut out, bytes.len() as u64);
-    out.push(DEFLATED);
-    let begin = out.len();
-    let mut encoder = DeflateEncoder::new(out, Compression::default());
-    let deflated = encoder.write_all(bytes).and_then(|()| encoder.finish());
-    match deflated {
-        Ok(out) if out.len() - begin < bytes.len() => out,
-        _ => {
-            let mut out = Vec::with_capacity(bytes.len() + begin);
-            put_varint(&mut out, bytes.len() as u64);
-            out.push(PLAIN);
-            out.extend_from_slice(bytes);
-            out
-        }
-    }
+    out.push(coding);
+    out.extend_from_slice(content);
+    out
 }
 
 /// What [`compress`] was given.
@@ -44,10 +38,8 @@ pub(crate) fn decompress(section: &[u8]) -> Result<Vec<u8>, Malformed> {
     match coding {
         PLAIN if rest.len() == len => Ok(rest.to_vec()),
         DEFLATED if len <= rest.len().saturating_mul(EXPANSION_MAX) => {
-            let mut out = Vec::with_capacity(len);
-            let mut decoder = DeflateDecoder::new(rest).take(len as u64 + 1);
-            match decoder.read_to_end(&mut out) {
-                Ok(read) if read == len => Ok(out),
+            match decompress_to_vec_with_limit(rest, len) {
+                Ok(out) if out.len() == len => Ok(out),
                 _ => Err(Malformed("it cannot be decompressed")),
             }
         }

@@ -3,20 +3,63 @@
 //! A page that cannot be read is reported and its samples are missing; everything else is returned.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
+use shoal_model::TenantId;
+
 use super::Section;
+use super::page::SegmentFile;
 use super::pages::StreamReader;
-use super::read::{SegmentSeries, TenantReader, Vector};
+use super::read::{SegmentSeries, TenantIndex, TenantReader, Vector};
 use super::series::{Column, Place};
 use super::stream::Start;
-use crate::read::{ReadError, SampleBudget};
+use crate::matcher::Matcher;
+use crate::postings::matching;
+use crate::read::{Damages, ReadError, SampleBudget, SelectedSeries, Selection};
 
 /// One series' samples of one source; times are shared with other series that have the same.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Run {
     pub(crate) times_ms: Arc<[i64]>,
     pub(crate) values: Vec<f64>,
+}
+
+/// Reads a tenant's series of one segment that satisfy all matchers, with their samples in a range, outside of a store.
+///
+/// # Errors
+/// When the segment's tables are damaged.
+pub fn read_segment(
+    path: &Path,
+    tenant: TenantId,
+    matchers: &[Matcher],
+    range: (i64, i64),
+) -> Result<Selection, ReadError> {
+    let file = SegmentFile::open(path)?;
+    let index = TenantIndex::load(&file, tenant)?;
+    let reader = TenantReader::new(&file, &index);
+    let mut damages = Damages::default();
+    let mut damaged = |error| damages.note_damage(error);
+    let series = reader.series(&matching(&reader, matchers)?, &mut damaged);
+    let mut budget = SampleBudget {
+        left: u64::MAX,
+        max: u64::MAX,
+    };
+    let runs = reader.samples(&series, range, &mut budget, &mut damaged)?;
+    let series = series
+        .into_iter()
+        .zip(runs)
+        .map(|(series, run)| SelectedSeries {
+            labels: series.labels,
+            kind: series.kind,
+            unit: series.unit,
+            times_ms: run.times_ms,
+            values: run.values,
+        });
+    Ok(Selection {
+        series: series.filter(|series| !series.values.is_empty()).collect(),
+        damages: damages.into_list(),
+    })
 }
 
 /// The part of a time vector that lies in a range.

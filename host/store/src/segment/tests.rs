@@ -9,10 +9,11 @@ use shoal_model::labels::Labels;
 use shoal_model::telemetry::MetricKind;
 
 use super::SeriesInput;
-use super::page::SegmentFile;
+use super::page::{ChecksumUse, SegmentFile};
 use super::read::{SegmentSeries, TenantIndex, TenantReader};
 use super::select::Run;
 use super::stream::Density;
+use super::verify::{Checked, check_file};
 use super::write::SegmentWriter;
 use crate::append::STALE_NAN_BITS;
 use crate::catalog::{SegmentId, SegmentRecord};
@@ -57,6 +58,10 @@ fn write_densely(
             .expect("a disk with room");
     }
     writer.finish((3, 9)).expect("a disk with room").record
+}
+
+fn in_memory(bytes: &[u8]) -> SegmentFile {
+    SegmentFile::in_memory("it", bytes.to_vec(), ChecksumUse::Check)
 }
 
 /// Everything that can be read of a tenant.
@@ -162,8 +167,7 @@ fn every_flipped_byte_is_noticed_its_place_named_and_the_rest_read() {
         &tenants.map(|tenant| (tenant, samples_of_every_sort())),
     );
     let good = fs::read(folder.path().join(&record.file_name)).expect("the segment");
-    let read =
-        |bytes: &[u8], tenant| read_all(&SegmentFile::in_memory("it", bytes.to_vec()), tenant);
+    let read = |bytes: &[u8], tenant| read_all(&in_memory(bytes), tenant);
     let wanted = tenants.map(|tenant| read(&good, tenant).expect("it is whole").0);
     let mut partial = 0;
     for at in 0..good.len() {
@@ -197,13 +201,31 @@ fn every_flipped_byte_is_noticed_its_place_named_and_the_rest_read() {
     );
 }
 
+/// What a checksum would catch, and what no checksum can: bytes that were written wrongly.
+#[test]
+fn no_flipped_byte_panics_even_when_its_checksum_is_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = write(folder.path(), &[(TenantId(1), samples_of_every_sort())]);
+    let good = fs::read(folder.path().join(&record.file_name)).expect("the segment");
+    for at in 0..good.len() {
+        for flip in [1, 0x80, 0xff] {
+            let mut flipped = good.clone();
+            flipped[at] ^= flip;
+            let mut checked = Checked::default();
+            let file = SegmentFile::in_memory("it", flipped, ChecksumUse::Ignore);
+            check_file(&file, &mut checked);
+            assert!(checked.samples <= 2 * record.samples + 1024, "byte {at}");
+        }
+    }
+}
+
 #[test]
 fn a_segment_cut_short_is_noticed() {
     let folder = tempfile::tempdir().expect("a folder");
     let record = write(folder.path(), &[(TenantId(1), samples_of_every_sort())]);
     let good = fs::read(folder.path().join(&record.file_name)).expect("the segment");
     for len in 0..good.len() {
-        let file = SegmentFile::in_memory("it", good[..len].to_vec());
+        let file = in_memory(&good[..len]);
         assert!(matches!(
             read_all(&file, TenantId(1)),
             Err(ReadError::Damaged(_))

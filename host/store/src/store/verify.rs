@@ -9,9 +9,10 @@ use crate::catalog::CatalogState;
 use crate::codec::Reader;
 use crate::log;
 use crate::log::folder::DiskFolder;
+use crate::log::frame::{self, FileHeader};
 use crate::log::record::Record;
 use crate::read::{Damage, ReadError};
-use crate::segment::page::SegmentFile;
+use crate::segment::page::{ChecksumUse, SegmentFile};
 use crate::segment::verify::{Checked, check_file, check_segment};
 
 /// Reads every byte of the segments of a catalog in a store's folder, and of the log unless a process writes it
@@ -37,13 +38,25 @@ pub fn verify(folder: &Path, state: &CatalogState) -> Result<Checked, OpenError>
 }
 
 /// Checks the bytes of a segment that is in memory; `name` stands for its path.
-pub fn verify_segment_bytes(name: &str, bytes: Vec<u8>) -> Checked {
+pub fn verify_segment_bytes(name: &str, bytes: Vec<u8>, checksums: ChecksumUse) -> Checked {
     let mut checked = Checked {
         files: 1,
         ..Checked::default()
     };
-    check_file(&SegmentFile::in_memory(name, bytes), &mut checked);
+    check_file(
+        &SegmentFile::in_memory(name, bytes, checksums),
+        &mut checked,
+    );
     checked
+}
+
+/// Reads bytes as a record of the log and as a log file; returns the samples and frames in them.
+pub fn verify_log_bytes(bytes: &[u8]) -> (u64, u64) {
+    let record = Record::decode(&mut Reader::new(bytes));
+    let samples = record.map_or(0, |record| record.slots.len() as u64);
+    let header = FileHeader::decode(bytes);
+    let frames = header.map_or(0, |header| frame::scan(bytes, header.log_id).len() as u64);
+    (samples, frames)
 }
 
 fn check_log(path: &Path, position: u64, checked: &mut Checked) -> Result<(), OpenError> {
