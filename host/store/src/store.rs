@@ -89,6 +89,8 @@ pub struct Recovered {
     pub usage: u64,
     /// Segments in the catalog.
     pub segments: u64,
+    /// Of which so many are missing or cut short; their samples are missing from reads.
+    pub damaged_segments: u64,
     /// Files of segments that never reached the catalog, and were deleted.
     pub orphans: u64,
 }
@@ -122,8 +124,10 @@ pub enum OpenError {
         /// What is wrong.
         reason: String,
     },
-    /// A segment of the catalog is missing or its table of contents damaged.
-    #[error("a segment cannot be opened: {0}")]
+    /// All segments of the catalog are missing.
+    #[error(
+        "no segment of the catalog is there: {0}; is the disk mounted, and the database this server's?"
+    )]
     Segment(#[source] ReadError),
     /// The catalog could not be read.
     #[error(transparent)]

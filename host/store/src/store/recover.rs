@@ -106,12 +106,11 @@ pub(crate) fn open(
 ) -> Result<Opened, OpenError> {
     let folder = segment_folder_of(&options.folder);
     fs::create_dir_all(&folder).map_err(io_error(&folder))?;
-    for segment in &state.segments {
-        check_segment_file(&folder, segment).map_err(OpenError::Segment)?;
-    }
+    let damaged_segments = check_segments(&folder, &state)?;
     let shared = Shared::new(options, folder, now);
     let mut recovered = Recovered {
         segments: state.segments.len() as u64,
+        damaged_segments,
         ..Recovered::default()
     };
     let options = &shared.options;
@@ -135,8 +134,11 @@ pub(crate) fn open(
         recovered.series += head.series_count() as u64;
     }
     shared.series.store(recovered.series, Relaxed);
-    // Only now: a catalog that does not belong to this folder has been noticed by its log.
-    recovered.orphans = remove_orphans(&shared.segment_folder, &state)?;
+    // Only now: a catalog that does not belong to this folder has been noticed by its log. And not when files are
+    // missing: what is left may be what somebody is restoring.
+    if damaged_segments == 0 {
+        recovered.orphans = remove_orphans(&shared.segment_folder, &state)?;
+    }
     let next_segment = state.next_segment;
     let mut segments: Vec<_> = state.segments.into_iter().map(Arc::new).collect();
     segments.sort_by_key(|segment| (segment.end_sequence, segment.id));
@@ -169,6 +171,26 @@ fn replay(shared: &Shared, payload: &[u8], recovered: &mut Recovered) -> Result<
         shared.add_usage(record.tenant, record.usage);
     }
     Ok(())
+}
+
+/// Counts the segments of the catalog that are missing or cut short; reads leave them out. When all are missing it is
+/// the folder that is: a disk that is not mounted, or another server's catalog.
+fn check_segments(folder: &Path, state: &CatalogState) -> Result<u64, OpenError> {
+    let mut damaged = 0;
+    let mut missing = 0;
+    for segment in &state.segments {
+        let Err(error) = check_segment_file(folder, segment) else {
+            continue;
+        };
+        tracing::error!(%error, "a segment is damaged: its samples are missing from queries");
+        damaged += 1;
+        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        missing += u64::from(matches!(&error, ReadError::Io { error, .. } if is_missing(error)));
+        if missing == state.segments.len() as u64 {
+            return Err(OpenError::Segment(error));
+        }
+    }
+    Ok(damaged)
 }
 
 /// Whether a segment of the catalog is there, as long as it was.
