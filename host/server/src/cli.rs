@@ -1,5 +1,5 @@
-//! The command line: `shoal serve` runs the server, everything else talks to a running one over HTTP, so that
-//! every change takes effect at once.
+//! The command line: `shoal serve` runs the server, `shoal store` looks at its files, everything else talks to a
+//! running one over HTTP, so that every change takes effect at once.
 //!
 //! Exit codes: 0 done, 1 it did not work, 2 the command line is wrong.
 
@@ -15,6 +15,7 @@ mod publisher;
 mod query;
 mod release;
 mod settings;
+mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -87,6 +88,9 @@ enum Command {
     /// Jobs: scheduled work; post a run, look at runs.
     #[command(subcommand)]
     Job(job::JobCommand),
+    /// The telemetry on disk, without the server.
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Compile a component; the server starts this for itself.
     #[command(hide = true)]
     CompileComponent {
@@ -184,6 +188,7 @@ async fn run(cli: Cli, output: Output) -> anyhow::Result<()> {
             crate::serve::run(Config::load(overrides)?).await
         }
         Command::CompileComponent { .. } => Ok(()),
+        Command::Store(command) => store::run(command, output).await,
         Command::Tenant(command) => tenant(Client::new(&cli.server)?, command, output).await,
         Command::Key(command) => key(Client::new(&cli.server)?, command, output).await,
         Command::Plugin(command) => plugin::run(&cli.server, command, output).await,

@@ -272,6 +272,11 @@ pub struct Overrides {
 }
 
 impl Config {
+    /// Where the store keeps its log and segments.
+    pub fn telemetry_folder(&self) -> PathBuf {
+        self.data.join("telemetry")
+    }
+
     /// Puts flags, environment, file and defaults together.
     ///
     /// # Errors

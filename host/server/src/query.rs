@@ -5,6 +5,7 @@
 
 mod source;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::task::blocking;
 use crate::telemetry::{Query, QueryError};
-use source::StoreSource;
+use source::{StoreSource, add_warnings};
 
 /// Queries that run at a time: each may hold 400 MB and a core.
 const CONCURRENT_MAX: usize = 8;
@@ -73,6 +74,15 @@ pub struct Found {
     pub warnings: Vec<String>,
     /// What is worth knowing.
     pub infos: Vec<String>,
+}
+
+/// What a listing came to.
+#[derive(Debug)]
+pub struct Listed<T> {
+    /// What was found.
+    pub found: T,
+    /// What may be missing.
+    pub warnings: Vec<String>,
 }
 
 /// Why a question has no answer.
@@ -134,7 +144,7 @@ impl From<ReadError> for AskError {
             ReadError::TooManySamples { .. } | ReadError::TooManySeries { .. } => {
                 AskError::Execution(error.to_string())
             }
-            ReadError::Damaged { .. } | ReadError::Io { .. } => {
+            ReadError::Damaged(_) | ReadError::Io { .. } => {
                 tracing::error!(%error, "telemetry cannot be read");
                 AskError::Unavailable(
                     "a part of the data cannot be read; tell the operator".to_owned(),
@@ -190,24 +200,30 @@ impl Queries {
         query: shoal_promql::Query,
         timeout: Option<Duration>,
     ) -> Result<Found, AskError> {
-        let answer = self
+        let (answer, missing) = self
             .on_a_thread(tenant, timeout, move |store, is_over| {
-                let source = StoreSource { store, tenant };
+                let source = StoreSource {
+                    store,
+                    tenant,
+                    warnings: RefCell::default(),
+                };
                 let limits = Limits {
                     is_cancelled: &|| is_over.load(Ordering::Relaxed),
                     ..Limits::default()
                 };
-                Ok(evaluate(&query, &source, &limits)?)
+                let answer = evaluate(&query, &source, &limits)?;
+                Ok((answer, source.warnings.into_inner()))
             })
             .await?;
         let Answer { value, notes } = answer;
         let of = |severity| {
             let wanted = notes.iter().filter(move |note| note.severity == severity);
-            wanted.map(|note| note.render(text)).collect()
+            wanted.map(|note| note.render(text))
         };
+        let warnings = of(shoal_promql::Severity::Warning);
         Ok(Found {
-            warnings: of(shoal_promql::Severity::Warning),
-            infos: of(shoal_promql::Severity::Info),
+            warnings: missing.into_iter().chain(warnings).collect(),
+            infos: of(shoal_promql::Severity::Info).collect(),
             value,
         })
     }
@@ -217,7 +233,7 @@ impl Queries {
         &self,
         tenant: TenantId,
         selection: Selection,
-    ) -> Result<Vec<Labels>, AskError> {
+    ) -> Result<Listed<Vec<Labels>>, AskError> {
         self.select(tenant, selection, move |store, matchers, (from, to)| {
             store.series(tenant, matchers, from, to)
         })
@@ -229,7 +245,7 @@ impl Queries {
         &self,
         tenant: TenantId,
         selection: Selection,
-    ) -> Result<Vec<String>, AskError> {
+    ) -> Result<Listed<Vec<String>>, AskError> {
         self.select(tenant, selection, move |store, matchers, (from, to)| {
             store.label_names(tenant, matchers, from, to)
         })
@@ -242,7 +258,7 @@ impl Queries {
         tenant: TenantId,
         name: &str,
         selection: Selection,
-    ) -> Result<Vec<String>, AskError> {
+    ) -> Result<Listed<Vec<String>>, AskError> {
         let name = name.to_owned();
         self.select(tenant, selection, move |store, matchers, (from, to)| {
             store.label_values(tenant, &name, matchers, from, to)
@@ -256,13 +272,19 @@ impl Queries {
         tenant: TenantId,
         only: Option<String>,
         limit: Option<usize>,
-    ) -> Result<BTreeMap<String, MetricMetadata>, AskError> {
+    ) -> Result<Listed<BTreeMap<String, MetricMetadata>>, AskError> {
         self.on_a_thread(tenant, None, move |store, _| {
             let all = store.metadata(tenant)?;
             let wanted = all
+                .found
                 .into_iter()
                 .filter(|(name, _)| only.as_ref().is_none_or(|only| only == name));
-            Ok(wanted.take(limit.unwrap_or(usize::MAX)).collect())
+            let mut warnings = Vec::new();
+            add_warnings(&all.damages, &mut warnings);
+            Ok(Listed {
+                found: wanted.take(limit.unwrap_or(usize::MAX)).collect(),
+                warnings,
+            })
         })
         .await
     }
@@ -272,8 +294,10 @@ impl Queries {
         &self,
         tenant: TenantId,
         selection: Selection,
-        read: impl Fn(&Store, &[Matcher], (i64, i64)) -> Result<Vec<T>, ReadError> + Send + 'static,
-    ) -> Result<Vec<T>, AskError> {
+        read: impl Fn(&Store, &[Matcher], (i64, i64)) -> Result<shoal_store::Found<Vec<T>>, ReadError>
+        + Send
+        + 'static,
+    ) -> Result<Listed<Vec<T>>, AskError> {
         if selection.selectors.len() > SELECTORS_MAX {
             return Err(AskError::Bad(format!(
                 "{} selectors, at most {SELECTORS_MAX} are allowed",
@@ -291,15 +315,18 @@ impl Queries {
         let range = (selection.start.unix_ms(), selection.end.unix_ms());
         self.on_a_thread(tenant, None, move |store, _| {
             let mut found = Vec::new();
+            let mut warnings = Vec::new();
             for matchers in &selectors {
-                found.extend(read(store, matchers, range)?);
+                let these = read(store, matchers, range)?;
+                found.extend(these.found);
+                add_warnings(&these.damages, &mut warnings);
             }
             if selectors.len() > 1 {
                 found.sort();
                 found.dedup();
             }
             found.truncate(selection.limit.unwrap_or(usize::MAX));
-            Ok(found)
+            Ok(Listed { found, warnings })
         })
         .await
     }

@@ -371,7 +371,7 @@ fn own_binary() -> Result<PathBuf> {
 }
 
 async fn open_store(config: &Config, db: &Db, now: Timestamp) -> Result<Store> {
-    let options = StoreOptions::new(config.data.join("telemetry"));
+    let options = StoreOptions::new(config.telemetry_folder());
     let (store, recovered) = Store::open(options, Arc::new(SqlCatalog::new(db)), now).await?;
     tracing::info!(?recovered, "telemetry is open");
     Ok(store)

@@ -38,6 +38,16 @@ pub use catalog::{
 };
 pub use matcher::{InvalidMatcher, MatchOp, Matcher};
 pub use options::{StoreOptions, TenantLimits};
-pub use read::{MetricMetadata, ReadError, SelectedSeries, Selection};
+pub use read::{
+    Checksums, DAMAGES_MAX, Damage, Found, MetricMetadata, ReadError, SelectedSeries, Selection,
+};
+pub use segment::compact::{CompactError, compact_segments};
+pub use segment::page::ChecksumUse;
+pub use segment::select::read_segment;
+pub use segment::verify::Checked;
+pub use segment::write::{Written, write_segment};
 pub use series::{Limit, LimitReached, SeriesMeta, SeriesRef};
-pub use store::{FlushError, Flushed, OpenError, Recovered, Store, StoreStats, TenantStats};
+pub use store::{
+    FlushError, Flushed, OpenError, Recovered, Store, StoreStats, TenantStats, verify,
+    verify_log_bytes, verify_segment_bytes,
+};

@@ -71,28 +71,7 @@ impl Log {
         position: u64,
         mut replay: impl FnMut(u64, &[u8]) -> Result<(), crate::codec::Malformed>,
     ) -> Result<(Log, u64), OpenError> {
-        let (id, files, mut live) = read_files(&*folder, position)?;
-        live.sort_by_key(|(_, frame)| frame.sequence);
-        check_contiguous(&*folder, &files, &live, position)?;
-        for (at, place) in &live {
-            let file = &files[*at];
-            let path = || folder.path(&file.name);
-            let mut payload = vec![0; place.payload_bytes as usize];
-            file.file
-                .read_at(
-                    &mut payload,
-                    place.offset + frame::FRAME_HEADER_BYTES as u64,
-                )
-                .map_err(|error| OpenError::Io {
-                    path: path(),
-                    error,
-                })?;
-            replay(place.sequence, &payload).map_err(|malformed| OpenError::DamagedLog {
-                file: path(),
-                offset: place.offset,
-                reason: malformed.to_string(),
-            })?;
-        }
+        let (id, files, live) = read_live(&*folder, position, &mut replay)?;
         let mut log = Log {
             folder,
             id,
@@ -246,6 +225,56 @@ pub(crate) fn payload_max_bytes(file_bytes: u64) -> usize {
 }
 
 type LiveFrames = Vec<(usize, FramePlace)>;
+
+/// Takes the payload of a commit.
+type Replay<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<(), crate::codec::Malformed>;
+
+/// Reads every file and hands the payloads from `position` on to `replay`, in order.
+fn read_live(
+    folder: &dyn LogFolder,
+    position: u64,
+    replay: Replay<'_>,
+) -> Result<(u64, Vec<OpenFile>, LiveFrames), OpenError> {
+    let (id, files, mut live) = read_files(folder, position)?;
+    live.sort_by_key(|(_, frame)| frame.sequence);
+    check_contiguous(folder, &files, &live, position)?;
+    for (at, place) in &live {
+        let file = &files[*at];
+        let path = || folder.path(&file.name);
+        let mut payload = vec![0; place.payload_bytes as usize];
+        let begin = place.offset + frame::FRAME_HEADER_BYTES as u64;
+        let read = file.file.read_at(&mut payload, begin);
+        read.map_err(|error| OpenError::Io {
+            path: path(),
+            error,
+        })?;
+        replay(place.sequence, &payload).map_err(|malformed| OpenError::DamagedLog {
+            file: path(),
+            offset: place.offset,
+            reason: malformed.to_string(),
+        })?;
+    }
+    Ok((id, files, live))
+}
+
+/// What [`check`] read.
+pub(crate) struct CheckedLog {
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Reads the log as [`Log::open`] does, and changes nothing.
+pub(crate) fn check(
+    folder: &dyn LogFolder,
+    position: u64,
+    mut replay: impl FnMut(u64, &[u8]) -> Result<(), crate::codec::Malformed>,
+) -> Result<CheckedLog, OpenError> {
+    let (_, files, _) = read_live(folder, position, &mut replay)?;
+    Ok(CheckedLog {
+        files: files.len() as u64,
+        bytes: files.iter().map(|file| file.bytes).sum(),
+    })
+}
 
 /// Opens every file and finds the frames from `position` on.
 fn read_files(

@@ -7,12 +7,14 @@
 //! | [`query`] | reads over head and segments |
 //! | [`recover`] | opens a folder and replays its log |
 //! | [`shared`] | what these share, and the order of its locks |
+//! | [`verify`] | everything on disk checked, without a store |
 
 mod committer;
 mod flush;
 mod query;
 mod recover;
 mod shared;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -39,11 +41,12 @@ use crate::log::payload_max_bytes;
 use crate::log::record::Record;
 use crate::matcher::Matcher;
 use crate::options::{StoreOptions, TenantLimits};
-use crate::read::{MetricMetadata, ReadError, Selection};
+use crate::read::{Found, MetricMetadata, ReadError, Selection};
 use crate::series::{Limit, LimitReached, SeriesMeta, SeriesRef};
 use committer::{Batch, Committer, Message};
 use flush::FlushState;
 use shared::{Shared, Tenant};
+pub use verify::{verify, verify_log_bytes, verify_segment_bytes};
 
 /// Samples may be this much ahead of the server's clock; more is a sender whose clock is wrong.
 const AHEAD_MAX: Duration = Duration::from_secs(600);
@@ -86,6 +89,8 @@ pub struct Recovered {
     pub usage: u64,
     /// Segments in the catalog.
     pub segments: u64,
+    /// Of which so many are missing or cut short; their samples are missing from reads.
+    pub damaged_segments: u64,
     /// Files of segments that never reached the catalog, and were deleted.
     pub orphans: u64,
 }
@@ -119,8 +124,10 @@ pub enum OpenError {
         /// What is wrong.
         reason: String,
     },
-    /// A segment of the catalog is missing or its table of contents damaged.
-    #[error("a segment cannot be opened: {0}")]
+    /// All segments of the catalog are missing.
+    #[error(
+        "no segment of the catalog is there: {0}; is the disk mounted, and the database this server's?"
+    )]
     Segment(#[source] ReadError),
     /// The catalog could not be read.
     #[error(transparent)]
@@ -362,7 +369,7 @@ impl Store {
     /// segments. Blocks on the disk: call it on a blocking thread.
     ///
     /// # Errors
-    /// See [`ReadError`].
+    /// Limits of [`ReadError`]. What is damaged is left out and named in the answer; so of all reads here.
     pub fn select(
         &self,
         tenant: TenantId,
@@ -384,7 +391,7 @@ impl Store {
         matchers: &[Matcher],
         from_ms: i64,
         to_ms: i64,
-    ) -> Result<Vec<Labels>, ReadError> {
+    ) -> Result<Found<Vec<Labels>>, ReadError> {
         self.inner.shared.series(tenant, matchers, (from_ms, to_ms))
     }
 
@@ -398,7 +405,7 @@ impl Store {
         matchers: &[Matcher],
         from_ms: i64,
         to_ms: i64,
-    ) -> Result<Vec<String>, ReadError> {
+    ) -> Result<Found<Vec<String>>, ReadError> {
         let range = (from_ms, to_ms);
         self.inner.shared.label_names(tenant, matchers, range)
     }
@@ -414,7 +421,7 @@ impl Store {
         matchers: &[Matcher],
         from_ms: i64,
         to_ms: i64,
-    ) -> Result<Vec<String>, ReadError> {
+    ) -> Result<Found<Vec<String>>, ReadError> {
         let range = (from_ms, to_ms);
         self.inner
             .shared
@@ -428,7 +435,7 @@ impl Store {
     pub fn metadata(
         &self,
         tenant: TenantId,
-    ) -> Result<BTreeMap<String, MetricMetadata>, ReadError> {
+    ) -> Result<Found<BTreeMap<String, MetricMetadata>>, ReadError> {
         self.inner.shared.metadata(tenant)
     }
 

@@ -400,8 +400,8 @@ mod tests {
 
     fn times(store: &Store, tenant: TenantId) -> Vec<i64> {
         let selection = store.select(tenant, &[], 0, i64::MAX).expect("undamaged");
-        let times = selection.series.into_iter().flat_map(|s| s.times_ms);
-        times.collect()
+        let times = selection.series.iter().flat_map(|s| s.times_ms.iter());
+        times.copied().collect()
     }
 
     #[tokio::test]

@@ -129,7 +129,7 @@ async fn labels(
 ) -> Result<Response, PrometheusError> {
     let selection = params.selection(app.clock.now())?;
     let names = app.queries.label_names(db.id(), selection).await?;
-    Ok(answer::success(json!(names)))
+    Ok(answer::listed(&names))
 }
 
 async fn label_values(
@@ -139,7 +139,7 @@ async fn label_values(
 ) -> Result<Response, PrometheusError> {
     let selection = params.selection(app.clock.now())?;
     let values = app.queries.label_values(db.id(), &name, selection).await?;
-    Ok(answer::success(json!(values)))
+    Ok(answer::listed(&values))
 }
 
 async fn metadata(

@@ -1,6 +1,6 @@
-//! Reads segments: a tenant's index, its labels, and the samples of chosen series.
+//! Opens segments: a tenant's index, the series that match, and their labels.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fst::{IntoStreamer, Streamer};
@@ -10,10 +10,10 @@ use shoal_model::labels::{Label, Labels};
 use shoal_model::telemetry::MetricKind;
 
 use super::page::{PagePointer, SegmentFile};
-use super::series::{PAGE_SERIES, Place, SeriesEntry};
-use super::stream::{StreamDirectory, StreamReader};
-use super::values::{Stream, decimal_value};
-use super::{BEGIN_BYTES, DIRECTORY_ENTRY_BYTES, KEY_SEPARATOR, MAGIC, TRAILER_BYTES, VERSION};
+use super::postings::{KEY_SEPARATOR, PostingsIndex, SetReader, key, split_key};
+use super::series::{PAGE_SERIES, SeriesEntry};
+use super::stream::{PAGE_SAMPLES_MAX, Start, StreamDirectory};
+use super::{BEGIN_BYTES, DIRECTORY_ENTRY_BYTES, MAGIC, Section, TRAILER_BYTES, VERSION};
 use crate::codec::{Malformed, Reader};
 use crate::postings::LabelIndex;
 use crate::read::{MetricMetadata, ReadError};
@@ -21,64 +21,30 @@ use crate::read::{MetricMetadata, ReadError};
 /// What is kept in memory of one tenant's part of a segment.
 #[derive(Debug)]
 pub(crate) struct TenantIndex {
-    series: u32,
-    /// Where the bitmaps of the postings begin.
-    postings: u64,
-    /// From label to bitmap.
-    labels: fst::Map<Vec<u8>>,
-    table: Vec<PagePointer>,
-    table_at: u64,
-    symbols: Vec<Arc<str>>,
-    /// Place and length of each time vector.
-    vectors: Vec<(u64, u32)>,
-    streams: [StreamDirectory; 5],
-    metrics: PagePointer,
-    memory_bytes: u64,
+    pub(crate) series: u32,
+    pub(crate) page_samples: usize,
+    pub(crate) postings: PostingsIndex,
+    /// Pages of the series table.
+    pub(crate) table: Vec<PagePointer>,
+    pub(crate) vectors: Vec<Vector>,
+    pub(crate) times: StreamDirectory,
+    pub(crate) integers: StreamDirectory,
+    pub(crate) floats: StreamDirectory,
+    metas: Vec<MetricMetadata>,
+    sections: BTreeMap<u8, PagePointer>,
 }
 
-/// A part of the header that fills one page.
-struct Section<'a> {
-    file: &'a SegmentFile,
-    name: &'static str,
-    offset: u64,
+/// A time vector.
+#[derive(Clone, Debug)]
+pub(crate) struct Vector {
+    pub(crate) len: u32,
+    pub(crate) start: Start,
+    /// The first time of each of its pages.
+    pub(crate) firsts: Box<[i64]>,
 }
 
-impl Section<'_> {
-    /// Decodes the page as a whole.
-    fn decode<T>(
-        &self,
-        bytes: &[u8],
-        decode: impl FnOnce(&mut Reader<'_>) -> Result<T, Malformed>,
-    ) -> Result<T, ReadError> {
-        let mut reader = Reader::new(bytes);
-        let decoded = decode(&mut reader)
-            .map_err(|error| self.file.damaged(self.name, self.offset, error))?;
-        if !reader.is_empty() {
-            return Err(self
-                .file
-                .damaged(self.name, self.offset, "it is longer than its content"));
-        }
-        Ok(decoded)
-    }
-}
-
-fn decode_page<T>(
-    file: &SegmentFile,
-    name: &'static str,
-    pointer: PagePointer,
-    decode: impl FnOnce(&mut Reader<'_>) -> Result<T, Malformed>,
-) -> Result<T, ReadError> {
-    let bytes = file.page(name, pointer)?;
-    let section = Section {
-        file,
-        name,
-        offset: pointer.offset,
-    };
-    section.decode(&bytes, decode)
-}
-
-/// Finds a tenant's header.
-fn find_tenant(file: &SegmentFile, tenant: TenantId) -> Result<PagePointer, ReadError> {
+/// Reads what the trailer leads to: every tenant with the place of its header.
+pub(crate) fn tenants(file: &SegmentFile) -> Result<Vec<(TenantId, PagePointer)>, ReadError> {
     let begin = file.bytes("beginning", 0, BEGIN_BYTES)?;
     if begin[..8] != *MAGIC {
         return Err(file.damaged("beginning", 0, "it does not begin like a segment"));
@@ -92,125 +58,172 @@ fn find_tenant(file: &SegmentFile, tenant: TenantId) -> Result<PagePointer, Read
     if trailer[24..] != *MAGIC {
         return Err(damaged("it does not end like a segment"));
     }
-    if crc32c::crc32c(&trailer[..20]).to_le_bytes() != trailer[20..24] {
-        return Err(damaged("its checksum is wrong"));
-    }
     let mut reader = Reader::new(&trailer);
-    let mut parse = || -> Result<(PagePointer, u32), Malformed> {
-        let directory = PagePointer {
-            offset: reader.u64()?,
-            len: reader.u32()?,
-            crc: reader.u32()?,
-        };
-        Ok((directory, reader.u32()?))
+    let mut parse = || -> Result<(PagePointer, u32, u32), Malformed> {
+        Ok((pointer(&mut reader)?, reader.u32()?, reader.u32()?))
     };
-    let (pointer, version) = parse().map_err(|error| damaged(error.0))?;
+    let (directory, version, crc) = parse().map_err(|error| damaged(error.0))?;
+    let checked = PagePointer {
+        offset: trailer_at,
+        len: 20,
+        crc,
+    };
+    file.check("trailer", checked, &trailer[..20])?;
     if version != VERSION {
         return Err(damaged("its version is not known to this release"));
     }
-    let directory = file.page("directory", pointer)?;
-    let (entries, _) = directory.as_chunks::<DIRECTORY_ENTRY_BYTES>();
-    let wanted = tenant.0.to_le_bytes();
-    let found = entries.iter().find(|entry| entry[..8] == wanted);
-    let Some(entry) = found else {
-        return Err(file.damaged("directory", pointer.offset, "the tenant is not in it"));
-    };
-    let mut reader = Reader::new(&entry[8..]);
-    let mut parse = || -> Result<PagePointer, Malformed> {
-        Ok(PagePointer {
-            offset: reader.u64()?,
-            len: reader.u32()?,
-            crc: reader.u32()?,
+    file.decode("directory", directory, |reader| {
+        let mut tenants = Vec::with_capacity(reader.rest().len() / DIRECTORY_ENTRY_BYTES);
+        while !reader.is_empty() {
+            tenants.push((TenantId(reader.u64()? as i64), pointer(reader)?));
+        }
+        Ok(tenants)
+    })
+}
+
+fn pointer(reader: &mut Reader<'_>) -> Result<PagePointer, Malformed> {
+    Ok(PagePointer {
+        offset: reader.u64()?,
+        len: reader.u32()?,
+        crc: reader.u32()?,
+    })
+}
+
+/// A tenant's header.
+struct Header {
+    series: u32,
+    page_samples: usize,
+    sections: BTreeMap<u8, PagePointer>,
+}
+
+impl Header {
+    fn decode(tenant: TenantId, reader: &mut Reader<'_>) -> Result<Header, Malformed> {
+        if reader.signed()? != tenant.0 {
+            return Err(Malformed("it is another tenant's"));
+        }
+        let series = reader.varint_u32()?;
+        let _samples = reader.varint()?;
+        let page_samples = reader.varint_u32()? as usize;
+        if !(1..=PAGE_SAMPLES_MAX).contains(&page_samples) {
+            return Err(Malformed("its pages are too large"));
+        }
+        let sections = (0..reader.len(6)?)
+            .map(|_| Ok((reader.u8()?, PagePointer::decode(reader)?)))
+            .collect::<Result<_, _>>()?;
+        Ok(Header {
+            series,
+            page_samples,
+            sections,
         })
-    };
-    parse().map_err(|error| file.damaged("directory", pointer.offset, error))
+    }
 }
 
 impl TenantIndex {
     /// Reads and checks a tenant's index.
     pub(crate) fn load(file: &SegmentFile, tenant: TenantId) -> Result<TenantIndex, ReadError> {
-        let header = find_tenant(file, tenant)?;
-        let (series, postings, pages) = decode_page(file, "tenant header", header, |reader| {
-            if reader.signed()? != tenant.0 {
-                return Err(Malformed("it is another tenant's"));
-            }
-            let series = reader.varint_u32()?;
-            let _samples = reader.varint()?;
-            let postings = reader.varint()?;
-            let mut pages = Vec::new();
-            for _ in 0..6 {
-                pages.push(PagePointer::decode(reader)?);
-            }
-            Ok((series, postings, pages))
-        })?;
-        let [streams, vectors, table, labels, metrics, symbols] = pages[..] else {
-            return Err(file.damaged("tenant header", header.offset, "pages are missing"));
+        let found = tenants(file)?.into_iter().find(|(id, _)| *id == tenant);
+        let Some((_, at)) = found else {
+            return Err(file.damaged("directory", 0, "the tenant is not in it"));
         };
-        let streams_page = streams;
-        let streams = decode_page(file, "stream directory", streams, |reader| {
-            let mut streams: [StreamDirectory; 5] = Default::default();
-            for stream in &mut streams {
-                *stream = StreamDirectory::decode(reader)?;
-            }
-            Ok(streams)
-        })?;
-        let vectors = decode_page(file, "time vectors", vectors, |reader| {
-            let mut start = 0u64;
-            let mut vectors = Vec::new();
-            for _ in 0..reader.len(1)? {
-                let len = reader.varint_u32()?;
-                vectors.push((start, len));
-                start += u64::from(len);
-            }
-            Ok(vectors)
-        })?;
-        let table_at = table.offset;
-        let table = decode_page(file, "series table", table, |reader| {
-            (0..(series as usize).div_ceil(PAGE_SERIES))
-                .map(|_| PagePointer::decode(reader))
-                .collect::<Result<Vec<_>, _>>()
-        })?;
-        let symbols_page = symbols;
-        let symbols = decode_page(file, "symbols", symbols, |reader| {
-            (0..reader.len(1)?)
-                .map(|_| reader.shared_text())
-                .collect::<Result<Vec<_>, _>>()
-        })?;
-        let labels_bytes = file.page("postings index", labels)?;
-        let memory_bytes = u64::from(labels.len)
-            + 16 * (table.len() + vectors.len()) as u64
-            + u64::from(symbols_page.len)
-            + 32 * symbols.len() as u64
-            + streams
-                .iter()
-                .map(StreamDirectory::memory_bytes)
-                .sum::<u64>()
-            + u64::from(streams_page.len);
+        let header = file.decode("tenant header", at, |reader| Header::decode(tenant, reader))?;
+        let place = |section: Section| {
+            let pointer = header.sections.get(&(section as u8)).copied();
+            pointer.ok_or_else(|| {
+                let reason = format!("it does not lead to the {}", section.name());
+                file.damaged("tenant header", at.offset, reason)
+            })
+        };
+        let directory = |section: Section| {
+            file.decode_section(section.name(), place(section)?, StreamDirectory::decode)
+        };
+        let table =
+            file.decode_section(Section::Series.name(), place(Section::Series)?, |reader| {
+                (0..(header.series as usize).div_ceil(PAGE_SERIES))
+                    .map(|_| PagePointer::decode(reader))
+                    .collect()
+            })?;
+        let vectors = file.decode_section(
+            Section::Vectors.name(),
+            place(Section::Vectors)?,
+            |reader| decode_vectors(header.page_samples, reader),
+        )?;
+        let metas =
+            file.decode_section(Section::Metas.name(), place(Section::Metas)?, decode_metas)?;
         Ok(TenantIndex {
-            series,
-            postings,
-            labels: fst::Map::new(labels_bytes)
-                .map_err(|error| file.damaged("postings index", labels.offset, error))?,
+            series: header.series,
+            page_samples: header.page_samples,
+            postings: PostingsIndex::load(
+                file,
+                place(Section::Labels)?,
+                place(Section::Postings)?,
+            )?,
             table,
-            table_at,
-            symbols,
             vectors,
-            streams,
-            metrics,
-            memory_bytes,
+            times: directory(Section::Times)?,
+            integers: directory(Section::Integers)?,
+            floats: directory(Section::Floats)?,
+            metas,
+            sections: header.sections,
         })
     }
 
     /// About how much memory it takes.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.memory_bytes
+        let firsts: usize = self.vectors.iter().map(|vector| vector.firsts.len()).sum();
+        self.postings.memory_bytes()
+            + (self.table.len() * size_of::<PagePointer>()) as u64
+            + (self.vectors.len() * size_of::<Vector>() + firsts * size_of::<i64>()) as u64
+            + self.times.memory_bytes()
+            + self.integers.memory_bytes()
+            + self.floats.memory_bytes()
     }
+
+    /// The place of a section; nothing for one that is not there, which [`TenantIndex::load`] has noticed.
+    pub(crate) fn section(&self, section: Section) -> Option<PagePointer> {
+        self.sections.get(&(section as u8)).copied()
+    }
+}
+
+fn decode_vectors(page_samples: usize, reader: &mut Reader<'_>) -> Result<Vec<Vector>, Malformed> {
+    let mut vectors = Vec::new();
+    let mut before = 0i64;
+    for _ in 0..reader.len(3)? {
+        let len = reader.varint_u32()?;
+        let start = Start {
+            page: reader.varint_u32()?,
+            run: reader.varint_u32()?,
+        };
+        let pages = (len as usize).div_ceil(page_samples);
+        if pages > reader.rest().len() {
+            return Err(Malformed("a time vector is longer than what follows"));
+        }
+        let firsts = (0..pages).map(|_| {
+            before = before.wrapping_add(reader.signed()?);
+            Ok(before)
+        });
+        let firsts = firsts.collect::<Result<_, Malformed>>()?;
+        vectors.push(Vector { len, start, firsts });
+    }
+    Ok(vectors)
+}
+
+fn decode_metas(reader: &mut Reader<'_>) -> Result<Vec<MetricMetadata>, Malformed> {
+    (0..reader.len(2)?)
+        .map(|_| {
+            Ok(MetricMetadata {
+                kind: MetricKind::from_number(reader.u8()?)
+                    .ok_or(Malformed("the kind of a metric is unknown"))?,
+                unit: reader.shared_text()?,
+            })
+        })
+        .collect()
 }
 
 /// One tenant's part of an open segment.
 pub(crate) struct TenantReader<'a> {
     pub(crate) file: &'a SegmentFile,
     pub(crate) index: &'a TenantIndex,
+    sets: SetReader<'a>,
 }
 
 /// A series of a segment.
@@ -219,139 +232,159 @@ pub(crate) struct SegmentSeries {
     pub(crate) labels: Labels,
     pub(crate) kind: MetricKind,
     pub(crate) unit: Arc<str>,
-    entry: SeriesEntry,
+    pub(crate) entry: SeriesEntry,
 }
 
-/// A series' samples: times shared with other series of the same vector would save little, as they are merged next.
-pub(crate) type Run = (Vec<i64>, Vec<f64>);
+/// Labels that were resolved during one read: most series share most of theirs.
+struct LabelTexts<'a> {
+    index: &'a PostingsIndex,
+    known: Vec<Option<Label>>,
+    name: Option<Arc<str>>,
+    key: Vec<u8>,
+}
+
+impl LabelTexts<'_> {
+    fn label(&mut self, number: u32) -> Result<Label, Malformed> {
+        let known = self.known.get_mut(number as usize);
+        let known = known.ok_or(Malformed("a label is out of range"))?;
+        if let Some(label) = known {
+            return Ok(label.clone());
+        }
+        if !self.index.label(number, &mut self.key) {
+            return Err(Malformed("a label is out of range"));
+        }
+        let (name, value) = split_key(&self.key)?;
+        let name = match &self.name {
+            Some(last) if **last == *name => last.clone(),
+            _ => Arc::from(name),
+        };
+        self.name = Some(name.clone());
+        let label = Label {
+            name,
+            value: Arc::from(value),
+        };
+        *known = Some(label.clone());
+        Ok(label)
+    }
+}
 
 impl<'a> TenantReader<'a> {
-    /// The series with these numbers, in their order, which is that of their labels.
-    pub(crate) fn series(&self, numbers: &RoaringBitmap) -> Result<Vec<SegmentSeries>, ReadError> {
+    pub(crate) fn new(file: &'a SegmentFile, index: &'a TenantIndex) -> TenantReader<'a> {
+        TenantReader {
+            file,
+            index,
+            sets: SetReader::new(file, &index.postings, index.series),
+        }
+    }
+
+    /// The series with these numbers, in their order, which is that of their labels. Pages of the series table that
+    /// are damaged go to `damaged`, and their series are left out.
+    pub(crate) fn series(
+        &self,
+        numbers: &RoaringBitmap,
+        damaged: &mut dyn FnMut(ReadError),
+    ) -> Vec<SegmentSeries> {
+        let mut texts = LabelTexts {
+            index: &self.index.postings,
+            known: vec![None; self.index.postings.labels.len()],
+            name: None,
+            key: Vec::new(),
+        };
         let mut found = Vec::with_capacity(numbers.len() as usize);
         let mut numbers = numbers.iter().peekable();
         while let Some(first) = numbers.peek().copied() {
-            let page_at = first as usize / PAGE_SERIES;
-            let Some(pointer) = self.index.table.get(page_at) else {
-                let reason = "a series is not in it";
-                return Err(self
-                    .file
-                    .damaged("series table", self.index.table_at, reason));
-            };
-            let page = self.file.page("series", *pointer)?;
-            let damaged = |error: Malformed| self.file.damaged("series", pointer.offset, error);
-            let mut reader = Reader::new(&page);
-            let begin = (page_at * PAGE_SERIES) as u32;
-            for number in begin..begin + PAGE_SERIES as u32 {
-                if numbers
-                    .peek()
-                    .is_none_or(|next| *next as usize / PAGE_SERIES != page_at)
-                {
-                    break;
-                }
-                let entry = SeriesEntry::decode(&mut reader).map_err(damaged)?;
-                if numbers.next_if_eq(&number).is_some() {
-                    found.push(self.resolve(entry).map_err(damaged)?);
-                }
+            let page = first / PAGE_SERIES as u32;
+            let on_page = std::iter::from_fn(|| {
+                numbers
+                    .next_if(|number| number / PAGE_SERIES as u32 == page)
+                    .map(|number| number as usize % PAGE_SERIES)
+            });
+            let on_page: Vec<usize> = on_page.collect();
+            let begin = found.len();
+            if let Err(error) = self.series_of_page(page as usize, &on_page, &mut texts, &mut found)
+            {
+                found.truncate(begin);
+                damaged(error);
             }
         }
-        Ok(found)
+        found
     }
 
-    fn resolve(&self, entry: SeriesEntry) -> Result<SegmentSeries, Malformed> {
-        let symbol = |number: u32| {
-            let symbol = self.index.symbols.get(number as usize);
-            symbol.cloned().ok_or(Malformed("a symbol is out of range"))
+    fn series_of_page(
+        &self,
+        page: usize,
+        wanted: &[usize],
+        texts: &mut LabelTexts<'_>,
+        found: &mut Vec<SegmentSeries>,
+    ) -> Result<(), ReadError> {
+        let Some(pointer) = self.index.table.get(page) else {
+            return Err(self
+                .file
+                .damaged(Section::Series.name(), 0, "a series is not in it"));
         };
-        let labels = entry
-            .labels
-            .iter()
-            .map(|(name, value)| {
-                Ok(Label {
-                    name: symbol(*name)?,
-                    value: symbol(*value)?,
-                })
-            })
-            .collect::<Result<_, Malformed>>()?;
+        let section = Section::Series.pages_name();
+        let count = PAGE_SERIES.min(self.index.series as usize - page * PAGE_SERIES);
+        self.file.decode_section(section, *pointer, |reader| {
+            let mut wanted = wanted.iter().peekable();
+            let mut before = SeriesEntry::default();
+            for at in 0..count {
+                let entry = SeriesEntry::decode(&before, reader)?;
+                if wanted.next_if_eq(&&at).is_some() {
+                    found.push(self.resolve(entry.clone(), texts)?);
+                }
+                before = entry;
+            }
+            Ok(())
+        })
+    }
+
+    fn resolve(
+        &self,
+        entry: SeriesEntry,
+        texts: &mut LabelTexts<'_>,
+    ) -> Result<SegmentSeries, Malformed> {
+        let labels = entry.labels.iter().map(|label| texts.label(*label));
+        let labels = labels.collect::<Result<_, _>>()?;
+        let meta = self.index.metas.get(entry.meta as usize);
+        let meta = meta.ok_or(Malformed("its kind and unit are out of range"))?;
         Ok(SegmentSeries {
             labels: Labels::from_labels(labels),
-            kind: entry.kind,
-            unit: symbol(entry.unit)?,
+            kind: meta.kind,
+            unit: meta.unit.clone(),
             entry,
         })
     }
 
-    /// The samples of series in a range, one run per series. Fails with `TooManySamples { max: samples_max }` when
-    /// they are more than `samples_left`.
-    pub(crate) fn samples(
-        &self,
-        series: &[SegmentSeries],
-        (from_ms, to_ms): (i64, i64),
-        budget: &mut SampleBudget,
-    ) -> Result<Vec<Run>, ReadError> {
-        let mut times = self.times(series)?;
-        let mut runs: Vec<Run> = Vec::with_capacity(series.len());
-        let mut wanted = Vec::with_capacity(series.len());
-        for (at, series) in series.iter().enumerate() {
-            let vector = &times
-                .get_mut(&series.entry.vector)
-                .expect("the vectors of all series were read");
-            let begin = vector.partition_point(|time| *time < from_ms);
-            let end = vector.partition_point(|time| *time <= to_ms);
-            budget.take(end.saturating_sub(begin))?;
-            runs.push((vector[begin..end.max(begin)].to_vec(), Vec::new()));
-            if begin < end {
-                wanted.push((at, begin as u64, end as u64));
-            }
-        }
-        let key = |at: usize| match series[at].entry.place {
-            Place::Constant(_) => (Stream::Times, 0),
-            Place::Decimals { stream, start, .. } => (stream, start),
-            Place::Floats { start } => (Stream::Floats, start),
-        };
-        wanted.sort_by_key(|(at, _, _)| key(*at));
-        let mut values = ValueReader::new(self);
-        for (at, begin, end) in wanted {
-            values.read(&series[at].entry, begin, end, &mut runs[at].1)?;
-        }
-        Ok(runs)
-    }
-
-    /// The time vectors of series, each decoded once.
-    fn times(&self, series: &[SegmentSeries]) -> Result<HashMap<u32, Vec<i64>>, ReadError> {
-        let mut wanted: Vec<u32> = series.iter().map(|series| series.entry.vector).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let directory = &self.index.streams[Stream::Times as usize];
-        let mut reader = StreamReader::new(self.file, directory, "times");
-        let mut found = HashMap::with_capacity(wanted.len());
-        for vector in wanted {
-            let Some((start, len)) = self.index.vectors.get(vector as usize) else {
-                let reason = "a time vector is out of range";
-                return Err(self
-                    .file
-                    .damaged("series table", self.index.table_at, reason));
-            };
-            let mut times = Vec::new();
-            reader.read(*start, start + u64::from(*len), &mut times)?;
-            found.insert(vector, times);
-        }
-        Ok(found)
-    }
-
     /// Kind and unit of each metric name.
     pub(crate) fn metrics(&self) -> Result<Vec<(String, MetricMetadata)>, ReadError> {
-        decode_page(self.file, "metrics", self.index.metrics, |reader| {
-            (0..reader.len(3)?)
-                .map(|_| {
-                    let name = reader.text()?.to_owned();
-                    let kind = MetricKind::from_number(reader.u8()?)
-                        .ok_or(Malformed("the kind of a metric is unknown"))?;
-                    let unit = reader.shared_text()?;
-                    Ok((name, MetricMetadata { kind, unit }))
-                })
-                .collect()
-        })
+        let Some(pointer) = self.index.section(Section::Metrics) else {
+            return Err(self
+                .file
+                .damaged("tenant header", 0, "it does not lead to the metrics"));
+        };
+        let mut key = Vec::new();
+        self.file
+            .decode_section(Section::Metrics.name(), pointer, |reader| {
+                (0..reader.len(2)?)
+                    .map(|_| {
+                        let name = match reader.varint_u32()?.checked_sub(1) {
+                            None => String::new(),
+                            Some(label) if self.index.postings.label(label, &mut key) => {
+                                split_key(&key)?.1.to_owned()
+                            }
+                            Some(_) => return Err(Malformed("a metric's name is out of range")),
+                        };
+                        let meta = self.index.metas.get(reader.varint_u32()? as usize);
+                        let meta = meta.ok_or(Malformed("its kind and unit are out of range"))?;
+                        Ok((name, meta.clone()))
+                    })
+                    .collect()
+            })
+    }
+
+    /// Reads the set of series of every label.
+    pub(crate) fn check_sets(&self) -> Result<(), ReadError> {
+        self.sets.check()
     }
 
     /// The names of all labels, sorted.
@@ -359,143 +392,34 @@ impl<'a> TenantReader<'a> {
         let mut names = Vec::new();
         let mut from = Vec::new();
         loop {
-            let mut labels = self.index.labels.range().ge(&from).into_stream();
+            let mut labels = self.index.postings.labels.range().ge(&from).into_stream();
             let Some((key, _)) = labels.next() else {
                 return Ok(names);
             };
-            let len = key.iter().position(|byte| *byte == KEY_SEPARATOR);
-            let name = &key[..len.unwrap_or(key.len())];
+            let (name, _) = split_key(key).map_err(|error| self.label_damage(error))?;
             // Beyond all values of this name.
-            from = name.to_vec();
+            from = name.as_bytes().to_vec();
             from.extend_from_slice(&[KEY_SEPARATOR; 2]);
-            names.push(self.key_text(name)?.to_owned());
+            names.push(name.to_owned());
         }
     }
 
-    fn key_text<'k>(&self, key: &'k [u8]) -> Result<&'k str, ReadError> {
-        std::str::from_utf8(key).map_err(|error| self.file.damaged("postings index", 0, error))
+    fn label_damage(&self, reason: impl ToString) -> ReadError {
+        let at = self.index.section(Section::Labels);
+        let offset = at.map_or(0, |pointer| pointer.offset);
+        self.file.damaged(Section::Labels.name(), offset, reason)
     }
 
-    /// Hands on every value of a label, sorted, with the place of its bitmap.
+    /// Hands on every value of a label, sorted, with the number of the label.
     pub(crate) fn each_value(
         &self,
         name: &str,
-        each: &mut dyn FnMut(&str, u64) -> Result<(), ReadError>,
+        mut each: impl FnMut(&str, u64) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
-        let mut from = name.as_bytes().to_vec();
-        from.push(KEY_SEPARATOR);
-        let begin = from.len();
-        let mut until = from.clone();
-        until.push(KEY_SEPARATOR);
-        let mut labels = self.index.labels.range().ge(&from).lt(&until).into_stream();
-        while let Some((key, at)) = labels.next() {
-            each(self.key_text(&key[begin..])?, at)?;
-        }
-        Ok(())
-    }
-
-    fn bitmap(&self, at: u64) -> Result<RoaringBitmap, ReadError> {
-        let offset = self.index.postings.saturating_add(at);
-        let begin = self.file.bytes("postings", offset, 8)?;
-        let mut reader = Reader::new(&begin);
-        let damaged = |reason: &dyn ToString| {
-            let reason = reason.to_string();
-            self.file.damaged("postings", offset, reason)
-        };
-        let mut parse = || -> Result<(u32, u32), Malformed> { Ok((reader.u32()?, reader.u32()?)) };
-        let (len, crc) = parse().map_err(|error| damaged(&error))?;
-        if u64::from(len) > self.file.len() - offset - 8 {
-            return Err(damaged(&"it reaches beyond the end of the file"));
-        }
-        let bytes = self.file.bytes("postings", offset + 8, len as usize)?;
-        if crc32c::crc32c(&bytes) != crc {
-            return Err(damaged(&"its checksum is wrong"));
-        }
-        RoaringBitmap::deserialize_from(&bytes[..]).map_err(|error| damaged(&error))
-    }
-}
-
-/// Samples that a read may still return.
-#[derive(Debug)]
-pub(crate) struct SampleBudget {
-    pub(crate) left: u64,
-    pub(crate) max: u64,
-}
-
-impl SampleBudget {
-    pub(crate) fn take(&mut self, samples: usize) -> Result<(), ReadError> {
-        match self.left.checked_sub(samples as u64) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => Err(ReadError::TooManySamples { max: self.max }),
-        }
-    }
-}
-
-struct ValueReader<'a> {
-    file: &'a SegmentFile,
-    integers: [StreamReader<'a, i64>; 3],
-    floats: StreamReader<'a, f64>,
-    scratch: Vec<i64>,
-}
-
-impl<'a> ValueReader<'a> {
-    fn new(tenant: &TenantReader<'a>) -> ValueReader<'a> {
-        let (file, streams) = (tenant.file, &tenant.index.streams);
-        let integers =
-            |stream: Stream| StreamReader::new(file, &streams[stream as usize], "integer values");
-        ValueReader {
-            file,
-            integers: [
-                integers(Stream::Integers0),
-                integers(Stream::Integers1),
-                integers(Stream::Integers2),
-            ],
-            floats: StreamReader::new(file, &streams[Stream::Floats as usize], "float values"),
-            scratch: Vec::new(),
-        }
-    }
-
-    /// The values at the places `begin..end` of a series.
-    fn read(
-        &mut self,
-        entry: &SeriesEntry,
-        begin: u64,
-        end: u64,
-        out: &mut Vec<f64>,
-    ) -> Result<(), ReadError> {
-        match entry.place {
-            Place::Constant(bits) => out.resize((end - begin) as usize, f64::from_bits(bits)),
-            Place::Floats { start } => {
-                self.floats
-                    .read(start.saturating_add(begin), start.saturating_add(end), out)?
-            }
-            Place::Decimals {
-                exponent,
-                stream,
-                start,
-            } => {
-                self.scratch.clear();
-                let reader = &mut self.integers[stream as usize - Stream::Integers0 as usize];
-                let (from, until) = (start.saturating_add(begin), start.saturating_add(end));
-                reader.read(from, until, &mut self.scratch)?;
-                for integer in &self.scratch {
-                    let value = decimal_value(*integer, exponent).ok_or_else(|| {
-                        self.file
-                            .damaged("series", 0, "an exponent is out of range")
-                    })?;
-                    out.push(value);
-                }
-            }
-        }
-        for (at, bits) in &entry.patches {
-            if (begin..end).contains(&u64::from(*at)) {
-                out[(u64::from(*at) - begin) as usize] = f64::from_bits(*bits);
-            }
-        }
-        Ok(())
+        self.index.postings.each_value(name, |value, number| {
+            let value = std::str::from_utf8(value).map_err(|error| self.label_damage(error))?;
+            each(value, number)
+        })
     }
 }
 
@@ -509,11 +433,8 @@ impl LabelIndex for TenantReader<'_> {
     }
 
     fn with_value(&self, name: &str, value: &str) -> Result<RoaringBitmap, ReadError> {
-        let mut key = name.as_bytes().to_vec();
-        key.push(KEY_SEPARATOR);
-        key.extend_from_slice(value.as_bytes());
-        match self.index.labels.get(&key) {
-            Some(at) => self.bitmap(at),
+        match self.index.postings.labels.get(key(name, value)) {
+            Some(number) => self.sets.set(number),
             None => Ok(RoaringBitmap::new()),
         }
     }
@@ -524,9 +445,9 @@ impl LabelIndex for TenantReader<'_> {
         is_wanted: &mut dyn FnMut(&str) -> bool,
     ) -> Result<RoaringBitmap, ReadError> {
         let mut found = RoaringBitmap::new();
-        self.each_value(name, &mut |value, at| {
+        self.each_value(name, |value, number| {
             if is_wanted(value) {
-                found |= self.bitmap(at)?;
+                found |= self.sets.set(number)?;
             }
             Ok(())
         })?;

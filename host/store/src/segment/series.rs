@@ -1,114 +1,214 @@
 //! A tenant's series within a segment: their labels and where their samples are.
 
-use shoal_model::telemetry::MetricKind;
+use super::stream::Start;
+use super::values::{
+    Patches, Scale, decimal_value, decode_patches, encode_patches, shortest_decimal,
+};
+use crate::codec::{Malformed, Reader, put_signed, put_varint};
 
-use super::values::{Patches, Stream};
-use crate::codec::{Malformed, Reader, put_varint};
+/// Series of one page of the series table: finding one decodes so many.
+pub(crate) const PAGE_SERIES: usize = 128;
 
-/// Series of one page of the series table.
-pub(crate) const PAGE_SERIES: usize = 1024;
-
-/// A series as it is in the table: texts are numbers of symbols.
-#[derive(Clone, Debug, PartialEq)]
+/// A series as it is in the table.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SeriesEntry {
-    /// Names and values, sorted by name.
-    pub(crate) labels: Vec<(u32, u32)>,
-    pub(crate) kind: MetricKind,
-    pub(crate) unit: u32,
+    /// Numbers of its labels, which are pairs of name and value, ascending.
+    pub(crate) labels: Vec<u32>,
+    /// Which kind and unit.
+    pub(crate) meta: u32,
     /// Which time vector.
     pub(crate) vector: u32,
+    pub(crate) values: Column,
+}
+
+/// Where one column is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Column {
     pub(crate) place: Place,
     pub(crate) patches: Patches,
 }
 
 /// Where the values are but for the patches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Place {
     /// Here: the bits of all.
     Constant(u64),
-    /// From this place of a stream on, times 10^exponent.
-    Decimals {
-        exponent: u8,
-        stream: Stream,
-        start: u64,
-    },
-    /// From this place of the stream of floats on.
-    Floats { start: u64 },
+    /// Steps of a scale, in the stream of integers.
+    Integers { scale: Scale, start: Start },
+    /// In the stream of floats.
+    Floats { start: Start },
 }
 
+impl Default for Place {
+    fn default() -> Place {
+        Place::Constant(0)
+    }
+}
+
+const CONSTANT_BITS: u8 = 0;
+const CONSTANT_DECIMAL: u8 = 1;
+const INTEGERS: u8 = 2;
+const FLOATS: u8 = 3;
+/// Of the byte that says where a column is; an exponent lies above.
+const PLACE_BITS: u8 = 3;
+
 impl SeriesEntry {
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends what differs from the entry before, so that entries of one metric are nearly alike.
+    pub(crate) fn encode(&self, before: &SeriesEntry, out: &mut Vec<u8>) {
         put_varint(out, self.labels.len() as u64);
-        for (name, value) in &self.labels {
-            put_varint(out, u64::from(*name));
-            put_varint(out, u64::from(*value));
+        for (at, label) in self.labels.iter().enumerate() {
+            let other = before.labels.get(at).copied().unwrap_or(0);
+            put_signed(out, i64::from(*label) - i64::from(other));
         }
-        out.push(self.kind as u8);
-        put_varint(out, u64::from(self.unit));
-        put_varint(out, u64::from(self.vector));
-        match self.place {
-            Place::Constant(bits) => {
-                out.push(0);
-                out.extend_from_slice(&bits.to_le_bytes());
-            }
-            Place::Decimals {
-                exponent,
-                stream,
-                start,
-            } => {
-                out.push(stream as u8);
-                out.push(exponent);
-                put_varint(out, start);
-            }
-            Place::Floats { start } => {
-                out.push(Stream::Floats as u8);
-                put_varint(out, start);
-            }
-        }
-        put_varint(out, self.patches.len() as u64);
-        let mut before = 0;
-        for (at, bits) in &self.patches {
-            put_varint(out, u64::from(at - before));
-            out.extend_from_slice(&bits.to_le_bytes());
-            before = *at;
-        }
+        put_varint(out, u64::from(self.meta));
+        put_signed(out, i64::from(self.vector) - i64::from(before.vector));
+        self.values.encode(before.values.place.page(), out);
     }
 
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<SeriesEntry, Malformed> {
-        let labels = (0..reader.len(2)?)
-            .map(|_| Ok((reader.varint_u32()?, reader.varint_u32()?)))
-            .collect::<Result<_, Malformed>>()?;
-        let kind = MetricKind::from_number(reader.u8()?)
-            .ok_or(Malformed("the kind of a metric is unknown"))?;
-        let unit = reader.varint_u32()?;
-        let vector = reader.varint_u32()?;
-        let place = match reader.u8()? {
-            0 => Place::Constant(reader.u64()?),
-            4 => Place::Floats {
-                start: reader.varint()?,
-            },
-            number @ 1..=3 => Place::Decimals {
-                stream: Stream::ALL[usize::from(number)],
-                exponent: reader.u8()?,
-                start: reader.varint()?,
-            },
-            _ => return Err(Malformed("how a series is stored is unknown")),
-        };
-        let mut at = 0u32;
-        let mut patches = Vec::new();
-        for _ in 0..reader.len(9)? {
-            at = at
-                .checked_add(reader.varint_u32()?)
-                .ok_or(Malformed("a patch is out of range"))?;
-            patches.push((at, reader.u64()?));
+    pub(crate) fn decode(
+        before: &SeriesEntry,
+        reader: &mut Reader<'_>,
+    ) -> Result<SeriesEntry, Malformed> {
+        let mut labels = Vec::with_capacity(before.labels.len());
+        for at in 0..reader.len(1)? {
+            let other = before.labels.get(at).copied().unwrap_or(0);
+            labels.push(relative(other, reader)?);
         }
         Ok(SeriesEntry {
             labels,
-            kind,
-            unit,
-            vector,
-            place,
-            patches,
+            meta: reader.varint_u32()?,
+            vector: relative(before.vector, reader)?,
+            values: Column::decode(before.values.place.page(), reader)?,
         })
+    }
+}
+
+fn relative(before: u32, reader: &mut Reader<'_>) -> Result<u32, Malformed> {
+    let number = i64::from(before).checked_add(reader.signed()?);
+    number
+        .and_then(|number| u32::try_from(number).ok())
+        .ok_or(Malformed("a number is out of range"))
+}
+
+impl Place {
+    /// The page that it begins on, to compare others with.
+    fn page(self) -> u32 {
+        match self {
+            Place::Constant(_) => 0,
+            Place::Integers { start, .. } | Place::Floats { start } => start.page,
+        }
+    }
+}
+
+impl Column {
+    fn encode(&self, page_before: u32, out: &mut Vec<u8>) {
+        let put_start = |start: Start, out: &mut Vec<u8>| {
+            put_signed(out, i64::from(start.page) - i64::from(page_before));
+            put_varint(out, u64::from(start.run));
+        };
+        match self.place {
+            Place::Constant(bits) => match shortest_decimal(f64::from_bits(bits)) {
+                Some((exponent, integer)) => {
+                    out.push(exponent << PLACE_BITS | CONSTANT_DECIMAL);
+                    put_signed(out, integer);
+                }
+                None => {
+                    out.push(CONSTANT_BITS);
+                    out.extend_from_slice(&bits.to_le_bytes());
+                }
+            },
+            Place::Integers { scale, start } => {
+                out.push(scale.exponent << PLACE_BITS | INTEGERS);
+                put_varint(out, scale.factor as u64);
+                put_signed(out, scale.first);
+                put_start(start, out);
+            }
+            Place::Floats { start } => {
+                out.push(FLOATS);
+                put_start(start, out);
+            }
+        }
+        encode_patches(&self.patches, out);
+    }
+
+    fn decode(page_before: u32, reader: &mut Reader<'_>) -> Result<Column, Malformed> {
+        let unknown = Malformed("how a series is stored is unknown");
+        let byte = reader.u8()?;
+        let exponent = byte >> PLACE_BITS;
+        let start = |reader: &mut Reader<'_>| {
+            Ok(Start {
+                page: relative(page_before, reader)?,
+                run: reader.varint_u32()?,
+            })
+        };
+        let place = match byte & ((1 << PLACE_BITS) - 1) {
+            CONSTANT_BITS => Place::Constant(reader.u64()?),
+            CONSTANT_DECIMAL => {
+                let value = decimal_value(exponent, reader.signed()?).ok_or(unknown)?;
+                Place::Constant(value.to_bits())
+            }
+            INTEGERS => {
+                let scale = Scale {
+                    exponent,
+                    factor: i64::try_from(reader.varint()?).map_err(|_| unknown)?,
+                    first: reader.signed()?,
+                };
+                if !scale.is_known() {
+                    return Err(unknown);
+                }
+                let start = start(reader)?;
+                Place::Integers { scale, start }
+            }
+            FLOATS => Place::Floats {
+                start: start(reader)?,
+            },
+            _ => return Err(unknown),
+        };
+        Ok(Column {
+            place,
+            patches: decode_patches(reader)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_survive_a_trip_through_bytes() {
+        let start = Start {
+            page: 70_000,
+            run: 3,
+        };
+        let scale = Scale {
+            exponent: 12,
+            factor: i64::MAX,
+            first: i64::MIN,
+        };
+        let places = [
+            Place::Constant(0.25f64.to_bits()),
+            Place::Constant((-0.0f64).to_bits()),
+            Place::Constant(u64::MAX),
+            Place::Integers { scale, start },
+            Place::Floats { start },
+        ];
+        let mut before = SeriesEntry::default();
+        for (at, place) in (0..).zip(places) {
+            let entry = SeriesEntry {
+                labels: vec![at, 7, u32::MAX],
+                meta: 2,
+                vector: u32::MAX - at,
+                values: Column {
+                    place,
+                    patches: vec![(at, u64::MAX)],
+                },
+            };
+            let mut bytes = Vec::new();
+            entry.encode(&before, &mut bytes);
+            let read = SeriesEntry::decode(&before, &mut Reader::new(&bytes));
+            assert_eq!(read.as_ref(), Ok(&entry));
+            before = entry;
+        }
     }
 }

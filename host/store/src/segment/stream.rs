@@ -1,319 +1,322 @@
-//! Streams: long columns of numbers in chunks, each chunk with one set of `pco` tables, in pages that decode alone.
+//! Streams: the columns of one sort, in pages of at most a fixed number of samples, in chunks.
 //!
-//! Every chunk is decoded again right after it is encoded. When a bit differs, or `pco` fails, its pages are stored
-//! as plain bytes: a flush gives the log's copy away, so that what it wrote has to be right.
+//! A column is cut into runs that fill a page each; what is short shares a page with others. A page tells how its runs
+//! are cut and what they are relative to, so that it decodes with nothing but its chunk's tables:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | order of the residuals |
+//! | varint | runs |
+//! | varint | samples of each run; 0 when they differ, then one varint for each follows |
+//! | … | heads of the runs |
+//! | … | the page of `pco` |
 
 use std::io;
 
-use pco::data_types::Number;
-use pco::wrapped::{ChunkDecompressor, FileCompressor, FileDecompressor};
-use pco::{ChunkConfig, DeltaSpec, PagingSpec};
-
-use super::page::{PagePointer, SegmentFile};
-use super::values::Stream;
+use super::chunk::{Encoded, StreamValue, encode};
+use super::integers::Order;
+use super::page::PagePointer;
 use crate::codec::{Malformed, Reader, put_varint};
-use crate::read::ReadError;
 
-/// Values of one page: reading one series decodes at least so many (about 4 µs).
-pub(crate) const PAGE_VALUES: usize = 1024;
-/// Values of one chunk at most: more make its tables cheaper and less fitting (measured: `store-bench`).
-const CHUNK_MAX_VALUES: usize = 64 * 1024;
-/// A chunk ends early where series of another sort begin, but not before this many values.
+/// Samples of a page in any segment: a page that claims more is damaged.
+pub(crate) const PAGE_SAMPLES_MAX: usize = 1024;
+
+/// A chunk ends early where columns of another sort begin, but not before this many values.
 const CHUNK_MIN_VALUES: usize = 8 * 1024;
-/// Level 4 of 12 costs half of level 8 and 3 % of size; compaction may spend more.
-const LEVEL: usize = 4;
 
-/// What a stream holds.
-pub(crate) trait StreamValue: Number + PartialEq {
-    fn to_bits64(self) -> u64;
-    fn from_bits64(bits: u64) -> Self;
+/// How finely a segment is cut and how hard it is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Density {
+    /// Samples of a page at most: a read decodes so many for each series.
+    pub(crate) page_samples: usize,
+    /// Of `pco`, 0 to 12.
+    pub(crate) level: usize,
 }
 
-impl StreamValue for i64 {
-    fn to_bits64(self) -> u64 {
-        self as u64
-    }
-    fn from_bits64(bits: u64) -> i64 {
-        bits as i64
-    }
+impl Density {
+    /// What a flush writes: read soon and often, and written again by compaction. Level 4 costs half of level 8 and 3 %
+    /// of size (measured: `store-bench`).
+    pub(crate) const YOUNG: Density = Density {
+        page_samples: 360,
+        level: 4,
+    };
+
+    /// What compaction writes.
+    pub(crate) const COMPACTED: Density = Density {
+        page_samples: PAGE_SAMPLES_MAX,
+        level: 8,
+    };
 }
 
-impl StreamValue for f64 {
-    fn to_bits64(self) -> u64 {
-        self.to_bits()
-    }
-    fn from_bits64(bits: u64) -> f64 {
-        f64::from_bits(bits)
-    }
+/// Where a column begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Start {
+    pub(crate) page: u32,
+    /// Which run of that page. What follows on later pages is their first run.
+    pub(crate) run: u32,
 }
 
 /// Where a stream's pages are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StreamDirectory {
     chunks: Vec<Chunk>,
+    /// Of all chunks.
+    pages: Vec<Page>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Chunk {
-    /// Place of its first value in the stream.
-    start: u64,
-    values: u32,
-    /// Its tables; `None` when its pages are plain bytes.
-    tables: Option<PagePointer>,
-    pages: Vec<PagePointer>,
+    first_page: u32,
+    offset: u64,
+    /// 0 when its pages are plain bytes.
+    tables_len: u32,
+    tables_crc: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Page {
+    /// Where it ends, from the chunk's beginning on.
+    end: u32,
+    crc: u32,
+}
+
+/// A page, and the chunk whose tables it needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PageAddress {
+    pub(crate) chunk: usize,
+    pub(crate) tables: Option<PagePointer>,
+    pub(crate) page: PagePointer,
 }
 
 impl StreamDirectory {
+    pub(crate) fn pages(&self) -> u32 {
+        self.pages.len() as u32
+    }
+
+    pub(crate) fn address(&self, page: u32) -> Option<PageAddress> {
+        let at = page as usize;
+        let entry = self.pages.get(at)?;
+        let number = self
+            .chunks
+            .partition_point(|chunk| chunk.first_page <= page)
+            .checked_sub(1)?;
+        let chunk = self.chunks[number];
+        let begin = match page == chunk.first_page {
+            true => chunk.tables_len,
+            false => self.pages[at - 1].end,
+        };
+        Some(PageAddress {
+            chunk: number,
+            tables: (chunk.tables_len > 0).then_some(PagePointer {
+                offset: chunk.offset,
+                len: chunk.tables_len,
+                crc: chunk.tables_crc,
+            }),
+            page: PagePointer {
+                offset: chunk.offset.checked_add(u64::from(begin))?,
+                len: entry.end - begin,
+                crc: entry.crc,
+            },
+        })
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.chunks.len() as u64);
-        for chunk in &self.chunks {
-            put_varint(out, u64::from(chunk.values));
-            out.push(u8::from(chunk.tables.is_some()));
-            for page in chunk.tables.iter().chain(&chunk.pages) {
-                page.encode(out);
+        let mut end = 0;
+        let firsts = self.chunks.iter().map(|chunk| chunk.first_page as usize);
+        let nexts = firsts.clone().skip(1).chain([self.pages.len()]);
+        let ranges: Vec<_> = firsts.zip(nexts).collect();
+        for (chunk, (first, next)) in self.chunks.iter().zip(&ranges) {
+            put_varint(out, chunk.offset - end);
+            put_varint(out, u64::from(chunk.tables_len));
+            put_varint(out, (next - first) as u64);
+            let mut before = chunk.tables_len;
+            for page in &self.pages[*first..*next] {
+                put_varint(out, u64::from(page.end - before));
+                before = page.end;
+            }
+            end = chunk.offset + u64::from(before);
+        }
+        // Last and together: they cannot be compressed.
+        for (chunk, (first, next)) in self.chunks.iter().zip(&ranges) {
+            out.extend_from_slice(&chunk.tables_crc.to_le_bytes());
+            for page in &self.pages[*first..*next] {
+                out.extend_from_slice(&page.crc.to_le_bytes());
             }
         }
     }
 
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<StreamDirectory, Malformed> {
-        let mut start = 0u64;
-        let mut chunks = Vec::new();
-        for _ in 0..reader.len(8)? {
-            let values = reader.varint_u32()?;
-            if values as usize > CHUNK_MAX_VALUES {
-                return Err(Malformed("a chunk is too large"));
-            }
-            let tables = match reader.u8()? {
-                0 => None,
-                1 => Some(PagePointer::decode(reader)?),
-                _ => return Err(Malformed("a chunk's coding is unknown")),
-            };
-            let pages = (0..(values as usize).div_ceil(PAGE_VALUES))
-                .map(|_| PagePointer::decode(reader))
-                .collect::<Result<_, _>>()?;
-            chunks.push(Chunk {
-                start,
-                values,
-                tables,
-                pages,
+        let out_of_range = Malformed("a chunk is out of range");
+        let mut directory = StreamDirectory::default();
+        let mut offset = 0u64;
+        for _ in 0..reader.len(7)? {
+            offset = offset.checked_add(reader.varint()?).ok_or(out_of_range)?;
+            let tables_len = reader.varint_u32()?;
+            directory.chunks.push(Chunk {
+                first_page: directory.pages(),
+                offset,
+                tables_len,
+                tables_crc: 0,
             });
-            start += u64::from(values);
+            let mut end = tables_len;
+            for _ in 0..reader.len(5)? {
+                end = end.checked_add(reader.varint_u32()?).ok_or(out_of_range)?;
+                directory.pages.push(Page { end, crc: 0 });
+            }
+            offset = offset.checked_add(u64::from(end)).ok_or(out_of_range)?;
         }
-        Ok(StreamDirectory { chunks })
+        let mut pages = directory.pages.iter_mut().zip(0u32..).peekable();
+        for at in 0..directory.chunks.len() {
+            directory.chunks[at].tables_crc = reader.u32()?;
+            let next = directory.chunks.get(at + 1).map(|chunk| chunk.first_page);
+            while let Some((page, _)) =
+                pages.next_if(|(_, number)| next.is_none_or(|next| *number < next))
+            {
+                page.crc = reader.u32()?;
+            }
+        }
+        Ok(directory)
     }
 
     /// About how much memory it takes, in bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        let pages: usize = self.chunks.iter().map(|chunk| 4 + chunk.pages.len()).sum();
-        16 * pages as u64
+        (self.chunks.len() * size_of::<Chunk>() + self.pages.len() * size_of::<Page>()) as u64
     }
 }
 
-/// Writes a stream. `cuts` are the places where series of another sort begin, ascending; `put` writes a page.
-pub(crate) fn write_stream<T: StreamValue>(
-    stream: Stream,
-    values: &[T],
-    cuts: &[usize],
-    put: &mut dyn FnMut(&[u8]) -> io::Result<PagePointer>,
-) -> io::Result<StreamDirectory> {
-    let mut directory = StreamDirectory::default();
-    let mut start = 0;
-    while start < values.len() {
-        let end = chunk_end(start, values.len(), cuts);
-        let chunk = &values[start..end];
-        let encoded = encode(stream, chunk).unwrap_or_else(|| plain(chunk));
-        directory.chunks.push(Chunk {
-            start: start as u64,
-            values: chunk.len() as u32,
-            tables: encoded.tables.map(|tables| put(&tables)).transpose()?,
-            pages: encoded
-                .pages
-                .iter()
-                .map(|page| put(page))
-                .collect::<io::Result<_>>()?,
-        });
-        start = end;
-    }
-    Ok(directory)
+/// Takes a stream's pages and tables into the file.
+pub(crate) type Put<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<PagePointer>;
+
+/// Writes a stream, column by column; those that are alike have to follow each other.
+pub(crate) struct StreamWriter<T: StreamValue> {
+    density: Density,
+    directory: StreamDirectory,
+    /// Sort of the columns in the open chunk.
+    sort: u32,
+    pages: Vec<OpenPage>,
+    residuals: Vec<T>,
 }
 
-fn chunk_end(start: usize, len: usize, cuts: &[usize]) -> usize {
-    let latest = len.min(start + CHUNK_MAX_VALUES);
-    let cut = cuts.partition_point(|cut| *cut < start + CHUNK_MIN_VALUES);
-    cuts.get(cut).map_or(latest, |cut| latest.min(*cut))
+#[derive(Debug)]
+struct OpenPage {
+    order: Order,
+    runs: Vec<u32>,
+    heads: Vec<u8>,
+    samples: usize,
+    residuals: usize,
 }
 
-struct Encoded {
-    tables: Option<Vec<u8>>,
-    pages: Vec<Vec<u8>>,
-}
-
-fn plain<T: StreamValue>(values: &[T]) -> Encoded {
-    let bytes = |page: &[T]| {
-        page.iter()
-            .flat_map(|value| value.to_bits64().to_le_bytes())
-            .collect()
-    };
-    Encoded {
-        tables: None,
-        pages: values.chunks(PAGE_VALUES).map(bytes).collect(),
-    }
-}
-
-/// `None` when the chunk does not come back as it went in.
-fn encode<T: StreamValue>(stream: Stream, values: &[T]) -> Option<Encoded> {
-    let lens = values.chunks(PAGE_VALUES).map(<[T]>::len).collect();
-    let mut config = ChunkConfig::default()
-        .with_compression_level(LEVEL)
-        .with_paging_spec(PagingSpec::Exact(lens));
-    if let Some(order) = stream.delta_order() {
-        config = config.with_delta_spec(match order {
-            0 => DeltaSpec::NoOp,
-            order => DeltaSpec::TryConsecutive(order),
-        });
-    }
-    let file = FileCompressor::default();
-    let mut compressor = file.chunk_compressor(values, &config).ok()?;
-    let tables = file.write_header(Vec::new()).ok()?;
-    let tables = compressor.write_meta(tables).ok()?;
-    let pages = (0..values.len().div_ceil(PAGE_VALUES))
-        .map(|page| compressor.write_page(page, Vec::new()).ok())
-        .collect::<Option<Vec<_>>>()?;
-    let mut decoder = decoder::<T>(&tables).ok()?;
-    let mut decoded = Vec::new();
-    for (page, wanted) in pages.iter().zip(values.chunks(PAGE_VALUES)) {
-        decode_page(&mut decoder, page, wanted.len(), &mut decoded).ok()?;
-        let is_same = |(a, b): (&T, &T)| a.to_bits64() == b.to_bits64();
-        if !decoded.iter().zip(wanted).all(is_same) {
-            return None;
-        }
-    }
-    Some(Encoded {
-        tables: Some(tables),
-        pages,
-    })
-}
-
-fn decoder<T: StreamValue>(tables: &[u8]) -> Result<ChunkDecompressor<T>, String> {
-    let (file, rest) = FileDecompressor::new(tables).map_err(|error| error.to_string())?;
-    let (decoder, _) = file
-        .chunk_decompressor::<T, _>(rest)
-        .map_err(|error| error.to_string())?;
-    Ok(decoder)
-}
-
-fn decode_page<T: StreamValue>(
-    decoder: &mut ChunkDecompressor<T>,
-    page: &[u8],
-    values: usize,
-    out: &mut Vec<T>,
-) -> Result<(), String> {
-    out.clear();
-    out.resize(values, T::from_bits64(0));
-    let progress = decoder
-        .page_decompressor(page, values)
-        .and_then(|mut page| page.read(out))
-        .map_err(|error| error.to_string())?;
-    if progress.n_processed != values {
-        return Err(format!(
-            "it has {} values instead of {values}",
-            progress.n_processed
-        ));
-    }
-    Ok(())
-}
-
-/// Reads a stream at rising places, decoding each page once.
-pub(crate) struct StreamReader<'a, T: StreamValue> {
-    file: &'a SegmentFile,
-    directory: &'a StreamDirectory,
-    section: &'static str,
-    decoder: Option<(usize, ChunkDecompressor<T>)>,
-    /// Chunk and page that `values` holds.
-    page: Option<(usize, usize)>,
-    values: Vec<T>,
-}
-
-impl<'a, T: StreamValue> StreamReader<'a, T> {
-    pub(crate) fn new(
-        file: &'a SegmentFile,
-        directory: &'a StreamDirectory,
-        section: &'static str,
-    ) -> StreamReader<'a, T> {
-        StreamReader {
-            file,
-            directory,
-            section,
-            decoder: None,
-            page: None,
-            values: Vec::new(),
+impl<T: StreamValue> StreamWriter<T> {
+    pub(crate) fn new(density: Density) -> StreamWriter<T> {
+        StreamWriter {
+            density,
+            directory: StreamDirectory::default(),
+            sort: 0,
+            pages: Vec::new(),
+            residuals: Vec::new(),
         }
     }
 
-    /// Appends the values at the places `start..end`.
-    pub(crate) fn read(&mut self, start: u64, end: u64, out: &mut Vec<T>) -> Result<(), ReadError> {
-        let mut at = start;
-        while at < end {
-            let chunks = &self.directory.chunks;
-            let chunk_at = chunks
-                .partition_point(|chunk| chunk.start <= at)
-                .wrapping_sub(1);
-            let Some(chunk) = chunks.get(chunk_at) else {
-                return Err(self.file.damaged(self.section, 0, "a series has no values"));
-            };
-            let in_chunk = (at - chunk.start) as usize;
-            if in_chunk >= chunk.values as usize {
-                return Err(self.file.damaged(
-                    self.section,
-                    0,
-                    "a series reaches beyond its stream",
-                ));
+    /// Adds a column, which is not empty.
+    pub(crate) fn add(
+        &mut self,
+        (order, sort): (Order, u32),
+        column: &[T],
+        put: Put<'_>,
+    ) -> io::Result<Start> {
+        let is_full = self.residuals.len() >= T::CHUNK_MAX;
+        let is_other = sort != self.sort && self.residuals.len() >= CHUNK_MIN_VALUES;
+        if is_full || is_other {
+            self.end_chunk(put)?;
+        }
+        self.sort = sort;
+        let mut start = None;
+        for run in column.chunks(self.density.page_samples) {
+            if start.is_some() || !self.has_room(order, column.len()) {
+                if self.residuals.len() + run.len() > T::CHUNK_MAX {
+                    self.end_chunk(put)?;
+                }
+                self.pages.push(OpenPage {
+                    order,
+                    runs: Vec::new(),
+                    heads: Vec::new(),
+                    samples: 0,
+                    residuals: 0,
+                });
             }
-            let page = in_chunk / PAGE_VALUES;
-            self.load(chunk_at, page)?;
-            let from = in_chunk % PAGE_VALUES;
-            let until = (from as u64 + (end - at)).min(self.values.len() as u64) as usize;
-            out.extend_from_slice(&self.values[from..until]);
-            at += (until - from) as u64;
+            let number = self.directory.pages() + self.pages.len() as u32 - 1;
+            let page = self
+                .pages
+                .last_mut()
+                .expect("one was just added or has room");
+            start.get_or_insert(Start {
+                page: number,
+                run: page.runs.len() as u32,
+            });
+            let before = self.residuals.len();
+            T::split(order, run, &mut self.residuals, &mut page.heads);
+            page.runs.push(run.len() as u32);
+            page.samples += run.len();
+            page.residuals += self.residuals.len() - before;
         }
-        Ok(())
+        start.ok_or_else(|| io::Error::other("a column of a segment is empty"))
     }
 
-    fn load(&mut self, chunk_at: usize, page_at: usize) -> Result<(), ReadError> {
-        if self.page == Some((chunk_at, page_at)) {
+    /// Whether the last page takes a whole column.
+    fn has_room(&self, order: Order, samples: usize) -> bool {
+        self.pages.last().is_some_and(|page| {
+            page.order == order && page.samples + samples <= self.density.page_samples
+        })
+    }
+
+    fn end_chunk(&mut self, put: Put<'_>) -> io::Result<()> {
+        if self.pages.is_empty() {
             return Ok(());
         }
-        self.page = None;
-        let chunk = &self.directory.chunks[chunk_at];
-        let pointer = chunk.pages[page_at];
-        let count = PAGE_VALUES.min(chunk.values as usize - page_at * PAGE_VALUES);
-        let bytes = self.file.page(self.section, pointer)?;
-        let damaged = |reason: String| self.file.damaged(self.section, pointer.offset, reason);
-        match chunk.tables {
-            None => {
-                if bytes.len() != count * 8 {
-                    return Err(damaged(format!("{count} values in {} bytes", bytes.len())));
-                }
-                let (words, _) = bytes.as_chunks::<8>();
-                self.values.clear();
-                self.values.extend(
-                    words
-                        .iter()
-                        .map(|word| T::from_bits64(u64::from_le_bytes(*word))),
-                );
-            }
-            Some(tables) => {
-                if self.decoder.as_ref().is_none_or(|(at, _)| *at != chunk_at) {
-                    let bytes = self.file.page(self.section, tables)?;
-                    let decoder = decoder(&bytes)
-                        .map_err(|reason| self.file.damaged(self.section, tables.offset, reason))?;
-                    self.decoder = Some((chunk_at, decoder));
-                }
-                let (_, decoder) = self.decoder.as_mut().expect("it was just made");
-                decode_page(decoder, &bytes, count, &mut self.values).map_err(damaged)?;
+        let lens: Vec<usize> = self.pages.iter().map(|page| page.residuals).collect();
+        let Encoded { tables, pages } = encode(&self.residuals, &lens, self.density.level);
+        let tables = put(&tables.unwrap_or_default())?;
+        self.directory.chunks.push(Chunk {
+            first_page: self.directory.pages(),
+            offset: tables.offset,
+            tables_len: tables.len,
+            tables_crc: tables.crc,
+        });
+        let mut bytes = Vec::new();
+        let mut end = tables.len;
+        for (page, encoded) in self.pages.drain(..).zip(pages) {
+            bytes.clear();
+            page.encode(&mut bytes);
+            bytes.extend_from_slice(&encoded);
+            let pointer = put(&bytes)?;
+            end += pointer.len;
+            let crc = pointer.crc;
+            self.directory.pages.push(Page { end, crc });
+        }
+        self.residuals.clear();
+        Ok(())
+    }
+
+    pub(crate) fn finish(mut self, put: Put<'_>) -> io::Result<StreamDirectory> {
+        self.end_chunk(put)?;
+        Ok(self.directory)
+    }
+}
+
+impl OpenPage {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.order as u8);
+        put_varint(out, self.runs.len() as u64);
+        let first = self.runs[0];
+        if self.runs.iter().all(|run| *run == first) {
+            put_varint(out, u64::from(first));
+        } else {
+            out.push(0);
+            for run in &self.runs {
+                put_varint(out, u64::from(*run));
             }
         }
-        self.page = Some((chunk_at, page_at));
-        Ok(())
+        out.extend_from_slice(&self.heads);
     }
 }

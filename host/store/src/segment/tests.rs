@@ -9,18 +9,25 @@ use shoal_model::labels::Labels;
 use shoal_model::telemetry::MetricKind;
 
 use super::SeriesInput;
-use super::page::SegmentFile;
-use super::read::{Run, SampleBudget, SegmentSeries, TenantIndex, TenantReader};
+use super::page::{ChecksumUse, SegmentFile};
+use super::read::{SegmentSeries, TenantIndex, TenantReader};
+use super::select::Run;
+use super::stream::Density;
+use super::verify::{Checked, check_file};
 use super::write::SegmentWriter;
 use crate::append::STALE_NAN_BITS;
 use crate::catalog::{SegmentId, SegmentRecord};
 use crate::matcher::Matcher;
 use crate::postings::matching;
-use crate::read::{MetricMetadata, ReadError};
+use crate::read::{Damage, Damages, MetricMetadata, ReadError, SampleBudget};
 
 const ALL_TIMES: (i64, i64) = (i64::MIN, i64::MAX);
 
-fn input(name: &str, instance: usize, samples: impl Iterator<Item = (i64, f64)>) -> SeriesInput {
+pub(super) fn input(
+    name: &str,
+    instance: usize,
+    samples: impl Iterator<Item = (i64, f64)>,
+) -> SeriesInput {
     let (times_ms, values) = samples.unzip();
     SeriesInput {
         labels: Labels::from_pairs([
@@ -34,55 +41,70 @@ fn input(name: &str, instance: usize, samples: impl Iterator<Item = (i64, f64)>)
     }
 }
 
-fn write(folder: &Path, tenants: &[(TenantId, Vec<SeriesInput>)]) -> SegmentRecord {
-    let mut writer = SegmentWriter::create(folder, SegmentId(7)).expect("a folder to write in");
+pub(super) fn write(folder: &Path, tenants: &[(TenantId, Vec<SeriesInput>)]) -> SegmentRecord {
+    write_densely(folder, tenants, Density::YOUNG)
+}
+
+fn write_densely(
+    folder: &Path,
+    tenants: &[(TenantId, Vec<SeriesInput>)],
+    density: Density,
+) -> SegmentRecord {
+    let mut writer =
+        SegmentWriter::create(folder, SegmentId(7), density).expect("a folder to write in");
     for (tenant, series) in tenants {
         writer
             .add_tenant(*tenant, series.clone())
             .expect("a disk with room");
     }
-    writer.finish((3, 9)).expect("a disk with room")
+    writer.finish((3, 9)).expect("a disk with room").record
+}
+
+fn in_memory(bytes: &[u8]) -> SegmentFile {
+    SegmentFile::in_memory("it", bytes.to_vec(), ChecksumUse::Check)
 }
 
 /// Everything that can be read of a tenant.
-type Everything = (
-    Vec<(Labels, MetricKind, String)>,
-    Vec<(Vec<i64>, Vec<u64>)>,
-    Vec<(String, MetricMetadata)>,
-    Vec<String>,
-    Vec<u32>,
-);
+#[derive(Debug, PartialEq)]
+struct Everything {
+    series: Vec<(Labels, MetricKind, String)>,
+    samples: Vec<(Vec<i64>, Vec<u64>)>,
+    metrics: Vec<(String, MetricMetadata)>,
+    label_names: Vec<String>,
+    series_by_label: Vec<u32>,
+}
 
-fn read_all(path: &Path, tenant: TenantId) -> Result<Everything, ReadError> {
-    let file = SegmentFile::open(path)?;
-    let index = TenantIndex::load(&file, tenant)?;
-    let reader = TenantReader {
-        file: &file,
-        index: &index,
-    };
+/// Reads it; what was damaged, beside what was not.
+fn read_all(file: &SegmentFile, tenant: TenantId) -> Result<(Everything, Vec<Damage>), ReadError> {
+    let index = TenantIndex::load(file, tenant)?;
+    let reader = TenantReader::new(file, &index);
+    let mut damages = Damages::default();
+    let mut damaged = |error| damages.note_damage(error);
     let all = matching(&reader, &[])?;
-    let series = reader.series(&all)?;
-    let runs = reader.samples(&series, ALL_TIMES, &mut budget())?;
-    let mut places = Vec::new();
+    let series = reader.series(&all, &mut damaged);
+    let runs = reader.samples(&series, ALL_TIMES, &mut budget(), &mut damaged)?;
+    let mut series_by_label = Vec::new();
     for name in reader.label_names()? {
         let any = Matcher::new(&*name, crate::matcher::MatchOp::Regex, ".+").expect("it is good");
-        places.extend(matching(&reader, &[any])?);
+        series_by_label.extend(matching(&reader, &[any])?);
     }
-    Ok((
-        series.iter().map(described).collect(),
-        runs.into_iter().map(bits).collect(),
-        reader.metrics()?,
-        reader.label_names()?,
-        places,
-    ))
+    let everything = Everything {
+        series: series.iter().map(described).collect(),
+        samples: runs.into_iter().map(bits).collect(),
+        metrics: reader.metrics()?,
+        label_names: reader.label_names()?,
+        series_by_label,
+    };
+    Ok((everything, damages.into_list()))
 }
 
 fn described(series: &SegmentSeries) -> (Labels, MetricKind, String) {
     (series.labels.clone(), series.kind, series.unit.to_string())
 }
 
-fn bits((times, values): Run) -> (Vec<i64>, Vec<u64>) {
-    (times, values.into_iter().map(f64::to_bits).collect())
+fn bits(run: Run) -> (Vec<i64>, Vec<u64>) {
+    let values = run.values.into_iter().map(f64::to_bits);
+    (run.times_ms.to_vec(), values.collect())
 }
 
 fn budget() -> SampleBudget {
@@ -114,33 +136,86 @@ fn samples_of_every_sort() -> Vec<SeriesInput> {
     series
 }
 
+/// Whether all samples that were read were written: of the same series, at the same time, with the same bits.
+fn is_part_of(read: &Everything, written: &Everything) -> bool {
+    let of = |everything: &Everything| -> Vec<_> {
+        let series = everything.series.iter().cloned();
+        series.zip(everything.samples.iter().cloned()).collect()
+    };
+    let written: std::collections::HashMap<_, _> = of(written)
+        .into_iter()
+        .map(|((labels, _, _), samples)| (labels, samples))
+        .collect();
+    of(read)
+        .into_iter()
+        .all(|((labels, _, _), (times, values))| {
+            written.get(&labels).is_some_and(|(all_times, all_values)| {
+                times.iter().zip(&values).all(|(time, value)| {
+                    let at = all_times.binary_search(time);
+                    at.is_ok_and(|at| all_values[at] == *value)
+                })
+            })
+        })
+}
+
 #[test]
-fn every_flipped_byte_is_noticed_and_its_place_named() {
+fn every_flipped_byte_is_noticed_its_place_named_and_the_rest_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let tenants = [TenantId(1), TenantId(2)];
     let record = write(
         folder.path(),
         &tenants.map(|tenant| (tenant, samples_of_every_sort())),
     );
-    let path = folder.path().join(&record.file_name);
-    let good = fs::read(&path).expect("the segment");
-    let wanted = tenants.map(|tenant| read_all(&path, tenant).expect("it is whole"));
+    let good = fs::read(folder.path().join(&record.file_name)).expect("the segment");
+    let read = |bytes: &[u8], tenant| read_all(&in_memory(bytes), tenant);
+    let wanted = tenants.map(|tenant| read(&good, tenant).expect("it is whole").0);
+    let mut partial = 0;
     for at in 0..good.len() {
-        let mut damaged = good.clone();
-        damaged[at] ^= 1 << (at % 8);
-        fs::write(&path, &damaged).expect("a disk with room");
-        let mut errors = 0;
+        let mut flipped = good.clone();
+        flipped[at] ^= 1 << (at % 8);
+        let mut damages = Vec::new();
         for (tenant, wanted) in tenants.iter().zip(&wanted) {
-            match read_all(&path, *tenant) {
-                Ok(read) => assert!(read == *wanted, "byte {at} changed what is read"),
-                Err(ReadError::Damaged { offset, .. }) => {
-                    assert!(offset <= at as u64, "byte {at} was noticed at {offset}");
-                    errors += 1;
+            match read(&flipped, *tenant) {
+                Ok((found, damaged)) if damaged.is_empty() => {
+                    assert!(found == *wanted, "byte {at} changed what is read");
                 }
-                Err(error) => panic!("byte {at}: {error}"),
+                Ok((found, damaged)) => {
+                    assert!(is_part_of(&found, wanted), "byte {at} changed what is read");
+                    damages.extend(damaged);
+                    partial += 1;
+                }
+                Err(error) => damages.push(error.into_damage().expect("no limit")),
             }
         }
-        assert!(errors > 0, "byte {at} was not noticed");
+        assert!(!damages.is_empty(), "byte {at} was not noticed");
+        for damage in damages {
+            assert!(
+                damage.offset <= at as u64,
+                "byte {at} was noticed as {damage}"
+            );
+        }
+    }
+    assert!(
+        partial > good.len() / 4,
+        "the rest was read {partial} times"
+    );
+}
+
+/// What a checksum would catch, and what no checksum can: bytes that were written wrongly.
+#[test]
+fn no_flipped_byte_panics_even_when_its_checksum_is_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = write(folder.path(), &[(TenantId(1), samples_of_every_sort())]);
+    let good = fs::read(folder.path().join(&record.file_name)).expect("the segment");
+    for at in 0..good.len() {
+        for flip in [1, 0x80, 0xff] {
+            let mut flipped = good.clone();
+            flipped[at] ^= flip;
+            let mut checked = Checked::default();
+            let file = SegmentFile::in_memory("it", flipped, ChecksumUse::Ignore);
+            check_file(&file, &mut checked);
+            assert!(checked.samples <= 2 * record.samples + 1024, "byte {at}");
+        }
     }
 }
 
@@ -148,13 +223,12 @@ fn every_flipped_byte_is_noticed_and_its_place_named() {
 fn a_segment_cut_short_is_noticed() {
     let folder = tempfile::tempdir().expect("a folder");
     let record = write(folder.path(), &[(TenantId(1), samples_of_every_sort())]);
-    let path = folder.path().join(&record.file_name);
-    let good = fs::read(&path).expect("the segment");
-    for len in (0..good.len()).step_by(7) {
-        fs::write(&path, &good[..len]).expect("a disk with room");
+    let good = fs::read(folder.path().join(&record.file_name)).expect("the segment");
+    for len in 0..good.len() {
+        let file = in_memory(&good[..len]);
         assert!(matches!(
-            read_all(&path, TenantId(1)),
-            Err(ReadError::Damaged { .. })
+            read_all(&file, TenantId(1)),
+            Err(ReadError::Damaged(_))
         ));
     }
 }
@@ -182,13 +256,11 @@ fn the_record_of_a_segment_describes_it() {
         .expect("the file")
         .len();
     assert_eq!(record.bytes, len);
-    assert!(matches!(
-        read_all(&folder.path().join(&record.file_name), TenantId(9)),
-        Err(ReadError::Damaged {
-            section: "directory",
-            ..
-        })
-    ));
+    let file = SegmentFile::open(&folder.path().join(&record.file_name)).expect("it is there");
+    match read_all(&file, TenantId(9)) {
+        Err(ReadError::Damaged(damage)) => assert_eq!(damage.section, "directory"),
+        other => panic!("a tenant that is not there: {other:?}"),
+    }
 }
 
 /// Series that alone would need tables of their own share chunks, and equal times are stored once.
@@ -235,6 +307,7 @@ proptest! {
         all in prop::collection::vec((series_values(), 1i64..100_000), 1..20),
         from in -10i64..3_000_000,
         len in 0i64..3_000_000,
+        page_samples in prop_oneof![Just(360), Just(1024), 1usize..9],
     ) {
         let folder = tempfile::tempdir().expect("a folder");
         let mut series = Vec::new();
@@ -242,21 +315,25 @@ proptest! {
             let times = (0..).map(|at| at * step);
             series.push(input("any", instance, times.zip(values.iter().copied())));
         }
-        let record = write(folder.path(), &[(TenantId(1), series.clone())]);
+        let density = Density { page_samples, level: 4 };
+        let record = write_densely(folder.path(), &[(TenantId(1), series.clone())], density);
         let file = SegmentFile::open(&folder.path().join(&record.file_name)).expect("it is there");
         let index = TenantIndex::load(&file, TenantId(1)).expect("it is whole");
-        let reader = TenantReader { file: &file, index: &index };
+        let reader = TenantReader::new(&file, &index);
         let range = (from, from + len);
-        let found = reader.series(&matching(&reader, &[]).expect("whole")).expect("whole");
-        let runs = reader.samples(&found, range, &mut budget()).expect("whole");
+        let mut damaged = |error| panic!("{error}");
+        let found = reader.series(&matching(&reader, &[]).expect("whole"), &mut damaged);
+        let runs = reader
+            .samples(&found, range, &mut budget(), &mut damaged)
+            .expect("no limit");
         prop_assert_eq!(found.len(), series.len());
         for (found, run) in found.iter().zip(runs) {
             let input = series.iter().find(|input| input.labels == found.labels).expect("written");
-            let wanted: Run = input.times_ms.iter().zip(&input.values)
+            let wanted: (Vec<i64>, Vec<u64>) = input.times_ms.iter().zip(&input.values)
                 .filter(|(time, _)| (range.0..=range.1).contains(*time))
-                .map(|(time, value)| (*time, *value))
+                .map(|(time, value)| (*time, value.to_bits()))
                 .unzip();
-            prop_assert_eq!(bits(run), bits(wanted));
+            prop_assert_eq!(bits(run), wanted);
         }
     }
 }

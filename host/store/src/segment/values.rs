@@ -1,48 +1,18 @@
-//! How one series' values are stored: a constant, decimals as integers, or floats; exactly, bit by bit.
+//! How one column's values are stored: a constant, decimals as integers, or floats; exactly, bit by bit.
 
-/// The streams that values can be in; the times have one of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Stream {
-    /// Times, in milliseconds.
-    Times = 0,
-    /// Integers best stored as they are.
-    Integers0 = 1,
-    /// Integers best stored as differences.
-    Integers1 = 2,
-    /// Integers best stored as differences of differences: steady counters.
-    Integers2 = 3,
-    /// What is not decimal.
-    Floats = 4,
-}
+use super::integers::{Order, best_order};
+use crate::append::STALE_NAN_BITS;
+use crate::codec::{Malformed, Reader, put_varint};
 
-impl Stream {
-    pub(crate) const ALL: [Stream; 5] = [
-        Stream::Times,
-        Stream::Integers0,
-        Stream::Integers1,
-        Stream::Integers2,
-        Stream::Floats,
-    ];
-
-    /// How often differences are taken; `None` lets the encoder try.
-    pub(crate) fn delta_order(self) -> Option<usize> {
-        match self {
-            Stream::Integers0 => Some(0),
-            Stream::Integers1 => Some(1),
-            Stream::Integers2 => Some(2),
-            Stream::Times | Stream::Floats => None,
-        }
-    }
-}
-
-/// Values that no integer or smooth float stands for: stale markers and other NaNs, infinities, minus zero.
+/// Place and bits of values that no integer or smooth float stands for: stale markers and other NaNs, infinities,
+/// minus zero.
 pub(crate) type Patches = Vec<(u32, u64)>;
 
-/// One series' values, ready to be stored.
+/// One column's values, ready to be stored.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Classified {
     pub(crate) body: Body,
-    /// Place and bits of the values that differ from the body.
+    /// The values that differ from the body.
     pub(crate) patches: Patches,
 }
 
@@ -51,28 +21,101 @@ pub(crate) struct Classified {
 pub(crate) enum Body {
     /// All the same; the bits.
     Constant(u64),
-    /// Value × 10^exponent.
-    Decimals {
-        exponent: u8,
-        stream: Stream,
-        /// Series with like residuals share chunks; this is how large they are, in bits.
-        residual_bits: u32,
-        integers: Vec<i64>,
-    },
+    /// Decimals.
+    Integers(Integers),
     /// As they are.
     Floats(Vec<f64>),
 }
 
-/// 10^0 to 10^6, exact in an `f64`.
-const POWERS_OF_TEN: [f64; 7] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
+/// A column of integers with what makes them small.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Integers {
+    pub(crate) scale: Scale,
+    pub(crate) order: Order,
+    /// Columns with like residuals share chunks; this is how large they are, in half bits.
+    pub(crate) residual_bits: u32,
+    pub(crate) steps: Vec<i64>,
+}
+
+/// The value of a step: (`first` + `factor` · step) / 10^`exponent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scale {
+    pub(crate) exponent: u8,
+    /// At least 1.
+    pub(crate) factor: i64,
+    pub(crate) first: i64,
+}
+
+/// 10^0 to 10^12, exact in an `f64`: nanoseconds are 10^-9 s, and few senders are finer.
+const POWERS_OF_TEN: [f64; 13] = [
+    1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12,
+];
 
 /// Below it every integer is an `f64`.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// The value of a decimal.
-pub(crate) fn decimal_value(integer: i64, exponent: u8) -> Option<f64> {
-    let power = POWERS_OF_TEN.get(usize::from(exponent))?;
-    Some(integer as f64 / power)
+impl Scale {
+    /// Finds what all integers have in common. `integers` is not empty.
+    fn of(integers: &[i64], exponent: u8) -> Scale {
+        let first = integers[0];
+        let mut factor = 0u64;
+        for integer in integers {
+            let step = integer.wrapping_sub(first).unsigned_abs();
+            if factor == 0 || step % factor != 0 {
+                factor = greatest_common_divisor(factor, step);
+                if factor == 1 {
+                    break;
+                }
+            }
+        }
+        Scale {
+            exponent,
+            factor: i64::try_from(factor).unwrap_or(1).max(1),
+            first,
+        }
+    }
+
+    pub(crate) fn is_known(self) -> bool {
+        usize::from(self.exponent) < POWERS_OF_TEN.len() && self.factor > 0
+    }
+
+    fn integer(self, step: i64) -> i64 {
+        step.wrapping_mul(self.factor).wrapping_add(self.first)
+    }
+
+    /// Appends the values of steps; an exponent that is not [`Scale::is_known`] counts as none.
+    pub(crate) fn extend_floats(self, steps: &[i64], out: &mut Vec<f64>) {
+        match POWERS_OF_TEN.get(usize::from(self.exponent)) {
+            Some(power) if self.exponent > 0 => {
+                out.extend(steps.iter().map(|step| self.integer(*step) as f64 / power));
+            }
+            _ => out.extend(steps.iter().map(|step| self.integer(*step) as f64)),
+        }
+    }
+}
+
+fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+fn scaled(mut integers: Vec<i64>, exponent: u8) -> Integers {
+    let scale = Scale::of(&integers, exponent);
+    for integer in &mut integers {
+        *integer = integer.wrapping_sub(scale.first);
+        if scale.factor != 1 {
+            *integer /= scale.factor;
+        }
+    }
+    let (order, residual_bits) = best_order(&integers);
+    Integers {
+        scale,
+        order,
+        residual_bits,
+        steps: integers,
+    }
 }
 
 /// Decides how values are stored. `values` is not empty.
@@ -87,15 +130,7 @@ pub(crate) fn classify(mut values: Vec<f64>) -> Classified {
     let body = match constant(&values) {
         Some(bits) => Body::Constant(bits),
         None => match decimals(&values) {
-            Some((exponent, integers)) => {
-                let (stream, residual_bits) = delta_order(&integers);
-                Body::Decimals {
-                    exponent,
-                    stream,
-                    residual_bits,
-                    integers,
-                }
-            }
+            Some((exponent, integers)) => Body::Integers(scaled(integers, exponent)),
             None => Body::Floats(values),
         },
     };
@@ -126,66 +161,80 @@ fn take_special(values: &mut [f64]) -> Patches {
     patches
 }
 
-/// The smallest exponent with which all values are integers, and these; checked bit by bit.
-fn decimals(values: &[f64]) -> Option<(u8, Vec<i64>)> {
-    let mut integers = Vec::with_capacity(values.len());
-    'exponents: for (exponent, power) in (0u8..).zip(POWERS_OF_TEN) {
-        integers.clear();
-        for value in values {
-            let scaled = (value * power).round_ties_even();
-            if scaled.abs() >= EXACT_MAX {
-                return None;
-            }
-            if (scaled / power).to_bits() != value.to_bits() {
-                continue 'exponents;
-            }
-            integers.push(scaled as i64);
-        }
-        return Some((exponent, integers));
-    }
-    None
+/// A value's integer with an exponent, if it is exactly that; checked bit by bit.
+fn decimal(value: f64, power: f64) -> Option<i64> {
+    let scaled = (value * power).round_ties_even();
+    let integer = scaled as i64;
+    let is_exact =
+        scaled.abs() < EXACT_MAX && (integer as f64 / power).to_bits() == value.to_bits();
+    is_exact.then_some(integer)
 }
 
-/// Samples at most this many places of a series to choose its stream.
-const PROBES: usize = 256;
+/// A value as a decimal with the smallest exponent that is exact.
+pub(crate) fn shortest_decimal(value: f64) -> Option<(u8, i64)> {
+    (0u8..)
+        .zip(POWERS_OF_TEN)
+        .find_map(|(exponent, power)| Some((exponent, decimal(value, power)?)))
+}
 
-/// Which differences are smallest, and how many bits they need on average. Source: the clustered block of
-/// `store-bench`, where sharing chunks this way took counters from 0.64 to 0.50 bytes a sample.
-fn delta_order(integers: &[i64]) -> (Stream, u32) {
-    let bits = |number: i64| match number {
-        0 => 0,
-        number => 65 - number.unsigned_abs().leading_zeros(),
-    };
-    if integers.len() < 3 {
-        let widest = integers.iter().map(|number| bits(*number)).max();
-        return (Stream::Integers0, 2 * widest.unwrap_or(0));
+/// The float of a decimal.
+pub(crate) fn decimal_value(exponent: u8, integer: i64) -> Option<f64> {
+    let power = POWERS_OF_TEN.get(usize::from(exponent))?;
+    Some(integer as f64 / power)
+}
+
+/// The smallest exponent with which all values are integers, and these.
+fn decimals(values: &[f64]) -> Option<(u8, Vec<i64>)> {
+    // What is exact with one exponent is exact with larger ones, but for its size: so the exponent only grows.
+    let mut exponent = 0;
+    for value in values {
+        while decimal(*value, POWERS_OF_TEN[exponent]).is_none() {
+            exponent += 1;
+            if exponent == POWERS_OF_TEN.len() {
+                return None;
+            }
+        }
     }
-    let middle = integers[integers.len() / 2];
-    let step = (integers.len() / PROBES).max(1);
-    let mut sums = [0u32; 3];
-    let mut probes = 0;
-    for at in (2..integers.len()).step_by(step) {
-        let (now, before, earlier) = (integers[at], integers[at - 1], integers[at - 2]);
-        let difference = now.wrapping_sub(before);
-        sums[0] += bits(now.wrapping_sub(middle));
-        sums[1] += bits(difference);
-        sums[2] += bits(difference.wrapping_sub(before.wrapping_sub(earlier)));
-        probes += 1;
+    let power = POWERS_OF_TEN[exponent];
+    let integers = values.iter().map(|value| decimal(*value, power));
+    Some((exponent as u8, integers.collect::<Option<_>>()?))
+}
+
+/// Patches as bytes: the stale marker, which is nearly all of them, takes a byte or two.
+pub(crate) fn encode_patches(patches: &Patches, out: &mut Vec<u8>) {
+    put_varint(out, patches.len() as u64);
+    let mut before = 0;
+    for (at, bits) in patches {
+        let is_other = *bits != STALE_NAN_BITS;
+        put_varint(out, u64::from(at - before) << 1 | u64::from(is_other));
+        if is_other {
+            out.extend_from_slice(&bits.to_le_bytes());
+        }
+        before = *at;
     }
-    let (stream, sum) = if sums[0] <= sums[1] && sums[0] <= sums[2] {
-        (Stream::Integers0, sums[0])
-    } else if sums[1] <= sums[2] + probes / 4 {
-        (Stream::Integers1, sums[1])
-    } else {
-        (Stream::Integers2, sums[2])
-    };
-    (stream, 2 * sum / probes)
+}
+
+pub(crate) fn decode_patches(reader: &mut Reader<'_>) -> Result<Patches, Malformed> {
+    let mut patches = Vec::new();
+    let mut at = 0u32;
+    for _ in 0..reader.len(1)? {
+        let number = reader.varint()?;
+        at = u32::try_from(number >> 1)
+            .ok()
+            .and_then(|step| at.checked_add(step))
+            .ok_or(Malformed("a patch is out of range"))?;
+        let bits = match number & 1 {
+            0 => STALE_NAN_BITS,
+            _ => reader.u64()?,
+        };
+        patches.push((at, bits));
+    }
+    Ok(patches)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::append::STALE_NAN_BITS;
 
     #[track_caller]
     fn body(values: &[f64]) -> (Body, usize) {
@@ -203,25 +252,39 @@ mod tests {
             (Body::Constant(2.0f64.to_bits()), 2)
         );
         assert_eq!(body(&[-0.0, f64::INFINITY]), (Body::Constant(0), 2));
-        for (values, wanted) in [(&[1.0, 2.0, 9.0], 0), (&[0.25, 0.5, 1.0], 2)] {
+        for (values, wanted) in [
+            (&[1.0, 2.0, 9.0], 0),
+            (&[0.25, 0.5, 1.0], 2),
+            (&[1e-9, 0.5, 7.0], 9),
+        ] {
             match body(values) {
-                (Body::Decimals { exponent, .. }, 0) => assert_eq!(exponent, wanted),
+                (Body::Integers(integers), 0) => assert_eq!(integers.scale.exponent, wanted),
                 other => panic!("{values:?} became {other:?}"),
             }
         }
-        for values in [[0.1 + 0.2, 1.0], [1e300, 1.0], [1e-7, 1.0]] {
+        for values in [[0.1 + 0.2, 1.0], [1e300, 1.0], [1e-13, 1.0]] {
             assert!(matches!(body(&values), (Body::Floats(_), 0)), "{values:?}");
         }
     }
 
     #[test]
-    fn a_steady_counter_goes_to_the_second_differences() {
-        let stream = |integers: Vec<i64>| delta_order(&integers).0;
-        assert_eq!(
-            stream((0..500).map(|n| n * 1_000).collect()),
-            Stream::Integers2
-        );
-        let spikes = |n: i64| if n % 7 == 3 { 1000 } else { 0 };
-        assert_eq!(stream((0..500).map(spikes).collect()), Stream::Integers0);
+    fn what_all_values_are_a_multiple_of_is_taken_out() {
+        let (Body::Integers(integers), _) = body(&[8192.0, 4096.0, 20480.0, 8192.0]) else {
+            panic!("they are integers");
+        };
+        assert_eq!(integers.scale.factor, 4096);
+        assert_eq!(integers.steps, [0, -1, 3, 0]);
+        let mut back = Vec::new();
+        integers.scale.extend_floats(&integers.steps, &mut back);
+        assert_eq!(back, [8192.0, 4096.0, 20480.0, 8192.0]);
+    }
+
+    #[test]
+    fn patches_survive_a_trip_through_bytes() {
+        let patches = vec![(0, STALE_NAN_BITS), (7, 1), (u32::MAX, STALE_NAN_BITS)];
+        let mut bytes = Vec::new();
+        encode_patches(&patches, &mut bytes);
+        assert_eq!(bytes.len(), 1 + 1 + 1 + 8 + 5);
+        assert_eq!(decode_patches(&mut Reader::new(&bytes)), Ok(patches));
     }
 }

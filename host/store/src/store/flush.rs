@@ -4,7 +4,7 @@
 //! stays readable, its log stays on disk, and every change of the catalog can be repeated.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -17,6 +17,7 @@ use super::{FlushError, Flushed, Inner};
 use crate::catalog::{CatalogChange, CatalogError, SegmentId, SegmentRecord};
 use crate::head::columns::{Columns, sort_last_wins};
 use crate::segment::SeriesInput;
+use crate::segment::stream::Density;
 use crate::segment::write::{SegmentWriter, file_name};
 
 /// What flushes go on from.
@@ -267,11 +268,11 @@ fn write_segment(
     sequences: (u64, u64),
     parts: &[(Arc<Tenant>, Arc<Columns>)],
 ) -> std::io::Result<SegmentRecord> {
-    let mut writer = SegmentWriter::create(&shared.segment_folder, id)?;
+    let mut writer = SegmentWriter::create(&shared.segment_folder, id, Density::YOUNG)?;
     for (tenant, columns) in parts {
         writer.add_tenant(tenant.id, series_of(tenant, columns))?;
     }
-    writer.finish(sequences)
+    Ok(writer.finish(sequences)?.record)
 }
 
 fn series_of(tenant: &Tenant, columns: &Columns) -> Vec<SeriesInput> {
@@ -300,6 +301,6 @@ fn series_of(tenant: &Tenant, columns: &Columns) -> Vec<SeriesInput> {
 }
 
 /// The folder of the segments within the store's.
-pub(crate) fn segment_folder(options: &crate::StoreOptions) -> PathBuf {
-    options.folder.join("segments")
+pub(crate) fn segment_folder_of(folder: &Path) -> PathBuf {
+    folder.join("segments")
 }

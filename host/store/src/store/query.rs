@@ -11,14 +11,17 @@ use shoal_model::labels::Labels;
 use shoal_model::telemetry::MetricKind;
 
 use super::shared::{Shared, Tenant};
-use crate::catalog::SegmentId;
+use crate::catalog::SegmentRecord;
 use crate::head::HeadSeries;
 use crate::head::columns::sort_last_wins;
 use crate::matcher::Matcher;
 use crate::postings::matching;
-use crate::read::{MetricMetadata, ReadError, SelectedSeries, Selection};
+use crate::read::{
+    Damages, Found, MetricMetadata, ReadError, SampleBudget, SelectedSeries, Selection,
+};
 use crate::segment::page::SegmentFile;
-use crate::segment::read::{Run, SampleBudget, TenantReader};
+use crate::segment::read::TenantReader;
+use crate::segment::select::Run;
 
 /// Series whose samples are copied from the head under one lock, so that a large query does not keep commits waiting.
 const HEAD_BATCH_SERIES: usize = 256;
@@ -31,20 +34,8 @@ struct Merged {
     labels: Labels,
     kind: MetricKind,
     unit: Arc<str>,
-    times_ms: Vec<i64>,
-    values: Vec<f64>,
-}
-
-impl Merged {
-    /// Appends a later commit's samples.
-    fn append(&mut self, (mut times, mut values): Run) {
-        if self.times_ms.is_empty() {
-            (self.times_ms, self.values) = (times, values);
-        } else {
-            self.times_ms.append(&mut times);
-            self.values.append(&mut values);
-        }
-    }
+    /// In the order of their commits.
+    runs: Vec<Run>,
 }
 
 impl Shared {
@@ -59,36 +50,29 @@ impl Shared {
             left: limits.select_samples_max,
             max: limits.select_samples_max,
         };
-        let mut head = self.select_head(tenant, matchers, range, &mut budget)?;
+        let head = self.select_head(tenant, matchers, range, &mut budget)?;
         let mut merged: HashMap<u128, Merged> = HashMap::new();
-        for (id, file) in self.open_segments(tenant, range)? {
-            let index = self.indexes.get(id, tenant, &file)?;
-            let reader = TenantReader {
-                file: &file,
-                index: &index,
-            };
-            let series = reader.series(&matching(&reader, matchers)?)?;
-            let runs = reader.samples(&series, range, &mut budget)?;
+        let damages = self.each_segment(tenant, range, &mut |reader, damages| {
+            let numbers = matching(reader, matchers)?;
+            let mut damaged = |error| damages.note_damage(error);
+            let series = reader.series(&numbers, &mut damaged);
+            let runs = reader.samples(&series, range, &mut budget, &mut damaged)?;
             for (series, run) in series.into_iter().zip(runs) {
-                merge(
-                    &mut merged,
-                    series.labels.fingerprint(),
-                    (series.labels, series.kind, series.unit),
-                    run,
-                );
+                let fingerprint = series.labels.fingerprint();
+                let described = (series.labels, series.kind, series.unit);
+                merge(&mut merged, fingerprint, described, run);
             }
-            check_series(merged.len(), limits.select_series_max)?;
-        }
-        for (series, run) in head.drain(..) {
-            merge(
-                &mut merged,
-                series.fingerprint,
-                (series.labels, series.kind, series.unit),
-                run,
-            );
+            check_series(merged.len(), limits.select_series_max)
+        })?;
+        for (series, run) in head {
+            let described = (series.labels, series.kind, series.unit);
+            merge(&mut merged, series.fingerprint, described, run);
         }
         check_series(merged.len(), limits.select_series_max)?;
-        Ok(finish(merged))
+        Ok(Selection {
+            series: finish(merged),
+            damages: damages.into_list(),
+        })
     }
 
     fn select_head(
@@ -107,21 +91,42 @@ impl Shared {
         while found.peek().is_some() {
             let head = tenant.head.read();
             for series in found.by_ref().take(HEAD_BATCH_SERIES) {
-                let run = head.read(series.series, range);
-                budget.take(run.0.len())?;
-                selected.push((series, run));
+                let (times_ms, values) = head.read(series.series, range);
+                budget.take(values.len())?;
+                let times_ms = Arc::from(times_ms);
+                selected.push((series, Run { times_ms, values }));
             }
         }
         Ok(selected)
     }
 
-    /// Opens the segments in which the tenant has samples in the range, the ones that win last. Under the lock, so
-    /// that retention does not delete one in between.
+    /// Reads the segments in which the tenant has samples in the range, the ones that win last. What is damaged is
+    /// returned; only limits end the read.
+    fn each_segment(
+        &self,
+        tenant: TenantId,
+        range: Range,
+        read: &mut dyn FnMut(&TenantReader<'_>, &mut Damages) -> Result<(), ReadError>,
+    ) -> Result<Damages, ReadError> {
+        let mut damages = Damages::default();
+        for (segment, file) in self.open_segments(tenant, range) {
+            let outcome = file.and_then(|file| {
+                let index = self.indexes.get(segment.id, tenant, &file)?;
+                read(&TenantReader::new(&file, &index), &mut damages)
+            });
+            if let Err(error) = outcome {
+                damages.note(error)?;
+            }
+        }
+        Ok(damages)
+    }
+
+    /// Opens the segments that overlap the range. Under the lock, so that retention does not delete one in between.
     fn open_segments(
         &self,
         tenant: TenantId,
         (from_ms, to_ms): Range,
-    ) -> Result<Vec<(SegmentId, SegmentFile)>, ReadError> {
+    ) -> Vec<(Arc<SegmentRecord>, Result<SegmentFile, ReadError>)> {
         let segments = self.segments.read();
         let wanted = segments.iter().filter(|segment| {
             segment.tenants.iter().any(|part| {
@@ -131,7 +136,7 @@ impl Shared {
         wanted
             .map(|segment| {
                 let path = self.segment_folder.join(&segment.file_name);
-                Ok((segment.id, SegmentFile::open(&path)?))
+                (segment.clone(), SegmentFile::open(&path))
             })
             .collect()
     }
@@ -141,27 +146,26 @@ impl Shared {
         tenant: TenantId,
         matchers: &[Matcher],
         range: Range,
-    ) -> Result<Vec<Labels>, ReadError> {
+    ) -> Result<Found<Vec<Labels>>, ReadError> {
         let max = self.limits(tenant).select_series_max;
         let mut found: HashMap<u128, Labels> = HashMap::new();
         for series in self.head_series(tenant, matchers, range) {
             found.insert(series.fingerprint, series.labels);
         }
-        for (id, file) in self.open_segments(tenant, range)? {
-            let index = self.indexes.get(id, tenant, &file)?;
-            let reader = TenantReader {
-                file: &file,
-                index: &index,
-            };
-            for series in reader.series(&matching(&reader, matchers)?)? {
+        let damages = self.each_segment(tenant, range, &mut |reader, damages| {
+            let numbers = matching(reader, matchers)?;
+            for series in reader.series(&numbers, &mut |error| damages.note_damage(error)) {
                 found.insert(series.labels.fingerprint(), series.labels);
             }
-            check_series(found.len(), max)?;
-        }
+            check_series(found.len(), max)
+        })?;
         check_series(found.len(), max)?;
         let mut sorted: Vec<Labels> = found.into_values().collect();
         sorted.sort();
-        Ok(sorted)
+        Ok(Found {
+            found: sorted,
+            damages: damages.into_list(),
+        })
     }
 
     fn head_series(&self, tenant: TenantId, matchers: &[Matcher], range: Range) -> Vec<HeadSeries> {
@@ -176,7 +180,7 @@ impl Shared {
         tenant: TenantId,
         matchers: &[Matcher],
         range: Range,
-    ) -> Result<Vec<String>, ReadError> {
+    ) -> Result<Found<Vec<String>>, ReadError> {
         let mut names: BTreeSet<String> = BTreeSet::new();
         let mut add = |labels: &Labels| {
             for label in labels {
@@ -186,21 +190,24 @@ impl Shared {
             }
         };
         if !matchers.is_empty() {
-            self.series(tenant, matchers, range)?.iter().for_each(add);
-            return Ok(names.into_iter().collect());
+            let series = self.series(tenant, matchers, range)?;
+            series.found.iter().for_each(add);
+            return Ok(Found {
+                found: names.into_iter().collect(),
+                damages: series.damages,
+            });
         }
         for series in self.head_series(tenant, matchers, range) {
             add(&series.labels);
         }
-        for (id, file) in self.open_segments(tenant, range)? {
-            let index = self.indexes.get(id, tenant, &file)?;
-            let reader = TenantReader {
-                file: &file,
-                index: &index,
-            };
+        let damages = self.each_segment(tenant, range, &mut |reader, _| {
             names.extend(reader.label_names()?);
-        }
-        Ok(names.into_iter().collect())
+            Ok(())
+        })?;
+        Ok(Found {
+            found: names.into_iter().collect(),
+            damages: damages.into_list(),
+        })
     }
 
     pub(crate) fn label_values(
@@ -209,7 +216,7 @@ impl Shared {
         name: &str,
         matchers: &[Matcher],
         range: Range,
-    ) -> Result<Vec<String>, ReadError> {
+    ) -> Result<Found<Vec<String>>, ReadError> {
         let mut values: BTreeSet<String> = BTreeSet::new();
         let mut add = |labels: &Labels| {
             if let Some(value) = labels.get(name)
@@ -219,45 +226,46 @@ impl Shared {
             }
         };
         if !matchers.is_empty() {
-            self.series(tenant, matchers, range)?.iter().for_each(add);
-            return Ok(values.into_iter().collect());
+            let series = self.series(tenant, matchers, range)?;
+            series.found.iter().for_each(add);
+            return Ok(Found {
+                found: values.into_iter().collect(),
+                damages: series.damages,
+            });
         }
         for series in self.head_series(tenant, matchers, range) {
             add(&series.labels);
         }
-        for (id, file) in self.open_segments(tenant, range)? {
-            let index = self.indexes.get(id, tenant, &file)?;
-            let reader = TenantReader {
-                file: &file,
-                index: &index,
-            };
-            reader.each_value(name, &mut |value, _| {
+        let damages = self.each_segment(tenant, range, &mut |reader, _| {
+            reader.each_value(name, |value, _| {
                 values.insert(value.to_owned());
                 Ok(())
-            })?;
-        }
-        Ok(values.into_iter().collect())
+            })
+        })?;
+        Ok(Found {
+            found: values.into_iter().collect(),
+            damages: damages.into_list(),
+        })
     }
 
     pub(crate) fn metadata(
         &self,
         tenant: TenantId,
-    ) -> Result<BTreeMap<String, MetricMetadata>, ReadError> {
+    ) -> Result<Found<BTreeMap<String, MetricMetadata>>, ReadError> {
         // Before the segments are listed, entered after them: what is in the head is newer.
         let head = self
             .known_tenant(tenant)
             .map(|tenant| head_metadata(&tenant));
         let mut metrics = BTreeMap::new();
-        for (id, file) in self.open_segments(tenant, (i64::MIN, i64::MAX))? {
-            let index = self.indexes.get(id, tenant, &file)?;
-            let reader = TenantReader {
-                file: &file,
-                index: &index,
-            };
+        let damages = self.each_segment(tenant, (i64::MIN, i64::MAX), &mut |reader, _| {
             metrics.extend(reader.metrics()?);
-        }
+            Ok(())
+        })?;
         metrics.extend(head.unwrap_or_default());
-        Ok(metrics)
+        Ok(Found {
+            found: metrics,
+            damages: damages.into_list(),
+        })
     }
 }
 
@@ -286,34 +294,84 @@ fn merge(
     (labels, kind, unit): (Labels, MetricKind, Arc<str>),
     run: Run,
 ) {
-    if run.0.is_empty() {
+    if run.values.is_empty() {
         return;
     }
     let series = merged.entry(fingerprint).or_insert_with(|| Merged {
         labels,
         kind,
         unit: unit.clone(),
-        times_ms: Vec::new(),
-        values: Vec::new(),
+        runs: Vec::new(),
     });
     (series.kind, series.unit) = (kind, unit);
-    series.append(run);
+    series.runs.push(run);
 }
 
-fn finish(merged: HashMap<u128, Merged>) -> Selection {
+fn finish(merged: HashMap<u128, Merged>) -> Vec<SelectedSeries> {
+    let mut joined = JoinedTimes::default();
     let mut series: Vec<SelectedSeries> = merged
         .into_values()
-        .map(|mut merged| {
-            sort_last_wins(&mut merged.times_ms, &mut merged.values);
+        .map(|merged| {
+            let run = joined.join(merged.runs);
             SelectedSeries {
                 labels: merged.labels,
                 kind: merged.kind,
                 unit: merged.unit,
-                times_ms: merged.times_ms,
-                values: merged.values,
+                times_ms: run.times_ms,
+                values: run.values,
             }
         })
         .collect();
     series.sort_by(|a, b| a.labels.cmp(&b.labels));
-    Selection { series }
+    series
+}
+
+/// Joins the runs of series. Series whose runs share their times share the joined ones.
+#[derive(Default)]
+struct JoinedTimes {
+    /// By the addresses of the parts.
+    known: HashMap<Vec<usize>, Joined>,
+}
+
+struct Joined {
+    times_ms: Arc<[i64]>,
+    /// Kept, so that no address is used twice.
+    _parts: Vec<Arc<[i64]>>,
+}
+
+impl JoinedTimes {
+    fn join(&mut self, mut runs: Vec<Run>) -> Run {
+        if runs.len() == 1
+            && let Some(run) = runs.pop()
+        {
+            return run;
+        }
+        let mut values = Vec::with_capacity(runs.iter().map(|run| run.values.len()).sum());
+        let mut times = Vec::with_capacity(runs.len());
+        for mut run in runs {
+            values.append(&mut run.values);
+            times.push(run.times_ms);
+        }
+        let is_in_order = |pair: &[Arc<[i64]>]| pair[0].last() < pair[1].first();
+        if times.windows(2).all(is_in_order) {
+            let addresses = times.iter().map(|times| times.as_ptr().addr()).collect();
+            let joined = self.known.entry(addresses).or_insert_with(|| {
+                let joined = times.iter().flat_map(|times| times.iter().copied());
+                Joined {
+                    times_ms: joined.collect(),
+                    _parts: times,
+                }
+            });
+            return Run {
+                times_ms: joined.times_ms.clone(),
+                values,
+            };
+        }
+        let mut times = times.concat();
+        sort_last_wins(&mut times, &mut values);
+        Run {
+            times_ms: Arc::from(times),
+            values,
+        }
+    }
 }

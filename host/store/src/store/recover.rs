@@ -9,17 +9,17 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use shoal_model::Timestamp;
 
-use super::flush::segment_folder;
+use super::flush::segment_folder_of;
 use super::shared::Shared;
 use super::{OpenError, Recovered};
-use crate::catalog::CatalogState;
+use crate::catalog::{CatalogState, SegmentRecord};
 use crate::codec::{Malformed, Reader};
 use crate::head::SLOTS_MAX;
 use crate::log::Log;
 use crate::log::folder::{LogFolder, names};
 use crate::log::record::Record;
 use crate::options::StoreOptions;
-use crate::read::ReadError;
+use crate::read::{Damage, ReadError};
 
 /// A store's parts before its thread and task are started.
 pub(crate) struct Opened {
@@ -104,12 +104,13 @@ pub(crate) fn open(
     log_folder: Arc<dyn LogFolder>,
     lock: File,
 ) -> Result<Opened, OpenError> {
-    let folder = segment_folder(&options);
+    let folder = segment_folder_of(&options.folder);
     fs::create_dir_all(&folder).map_err(io_error(&folder))?;
-    check_segments(&folder, &state)?;
+    let damaged_segments = check_segments(&folder, &state)?;
     let shared = Shared::new(options, folder, now);
     let mut recovered = Recovered {
         segments: state.segments.len() as u64,
+        damaged_segments,
         ..Recovered::default()
     };
     let options = &shared.options;
@@ -133,8 +134,11 @@ pub(crate) fn open(
         recovered.series += head.series_count() as u64;
     }
     shared.series.store(recovered.series, Relaxed);
-    // Only now: a catalog that does not belong to this folder has been noticed by its log.
-    recovered.orphans = remove_orphans(&shared.segment_folder, &state)?;
+    // Only now: a catalog that does not belong to this folder has been noticed by its log. And not when files are
+    // missing: what is left may be what somebody is restoring.
+    if damaged_segments == 0 {
+        recovered.orphans = remove_orphans(&shared.segment_folder, &state)?;
+    }
     let next_segment = state.next_segment;
     let mut segments: Vec<_> = state.segments.into_iter().map(Arc::new).collect();
     segments.sort_by_key(|segment| (segment.end_sequence, segment.id));
@@ -169,27 +173,44 @@ fn replay(shared: &Shared, payload: &[u8], recovered: &mut Recovered) -> Result<
     Ok(())
 }
 
-/// Every segment of the catalog has to be there, as long as it was.
-fn check_segments(folder: &Path, state: &CatalogState) -> Result<(), OpenError> {
+/// Counts the segments of the catalog that are missing or cut short; reads leave them out. When all are missing it is
+/// the folder that is: a disk that is not mounted, or another server's catalog.
+fn check_segments(folder: &Path, state: &CatalogState) -> Result<u64, OpenError> {
+    let mut damaged = 0;
+    let mut missing = 0;
     for segment in &state.segments {
-        let path = folder.join(&segment.file_name);
-        let error = match fs::metadata(&path) {
-            Ok(metadata) if metadata.len() == segment.bytes => continue,
-            Ok(metadata) => ReadError::Damaged {
-                file: path,
-                section: "trailer",
-                offset: metadata.len(),
-                reason: format!(
-                    "it has {} bytes, the catalog says {}",
-                    metadata.len(),
-                    segment.bytes
-                ),
-            },
-            Err(error) => ReadError::Io { file: path, error },
+        let Err(error) = check_segment_file(folder, segment) else {
+            continue;
         };
-        return Err(OpenError::Segment(error));
+        tracing::error!(%error, "a segment is damaged: its samples are missing from queries");
+        damaged += 1;
+        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        missing += u64::from(matches!(&error, ReadError::Io { error, .. } if is_missing(error)));
+        if missing == state.segments.len() as u64 {
+            return Err(OpenError::Segment(error));
+        }
     }
-    Ok(())
+    Ok(damaged)
+}
+
+/// Whether a segment of the catalog is there, as long as it was.
+pub(crate) fn check_segment_file(folder: &Path, segment: &SegmentRecord) -> Result<(), ReadError> {
+    let path = folder.join(&segment.file_name);
+    match fs::metadata(&path) {
+        Ok(metadata) if metadata.len() == segment.bytes => Ok(()),
+        Ok(metadata) => Err(ReadError::Damaged(Damage {
+            file: path,
+            section: "file",
+            offset: metadata.len().min(segment.bytes),
+            checksums: None,
+            reason: format!(
+                "it has {} bytes, the catalog says {}",
+                metadata.len(),
+                segment.bytes
+            ),
+        })),
+        Err(error) => Err(ReadError::Io { file: path, error }),
+    }
 }
 
 fn remove_orphans(folder: &Path, state: &CatalogState) -> Result<u64, OpenError> {

@@ -376,3 +376,51 @@ async fn a_flush_whose_caller_goes_away_is_finished() {
     assert_eq!(samples, 2);
     assert_eq!(stored(&store), BTreeSet::from([(1, 1), (1, 2)]));
 }
+
+#[tokio::test]
+async fn a_damaged_or_missing_segment_is_named_and_everything_else_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = SimulatedFolder::default();
+    let catalog = Arc::new(MemoryCatalog::new());
+    let (store, _) = open(options(&folder), catalog.clone(), &log).await;
+    for value in [10, 20] {
+        append(&store, &[1, 2], value)
+            .await
+            .expect("the disk works");
+        store.flush().await.expect("the disk works");
+    }
+    append(&store, &[1], 30).await.expect("the disk works");
+    let path = |at: usize| {
+        let name = &catalog.state().segments[at].file_name;
+        folder.path().join("segments").join(name)
+    };
+    let mut bytes = std::fs::read(path(0)).expect("the segment");
+    // Beyond the beginning lies the page of times.
+    bytes[14] ^= 1;
+    std::fs::write(path(0), bytes).expect("a disk with room");
+    let all = |store: &Store| store.select(TENANT, &[], 0, i64::MAX).expect("no limit");
+    let rest = BTreeSet::from([(1, 20), (2, 20), (1, 30)]);
+    assert_eq!(stored(&store), rest);
+    let damages = all(&store).damages;
+    assert_eq!(damages.len(), 1, "{damages:?}");
+    assert_eq!((damages[0].section, damages[0].offset), ("times", 12));
+    assert!(damages[0].checksums.is_some());
+    assert!(!damages[0].without_folder().contains('/'));
+    let checked = crate::verify(folder.path(), &catalog.state()).expect("it can be read");
+    assert!(checked.is_log_in_use);
+    assert_eq!(checked.damages, damages);
+
+    std::fs::remove_file(path(0)).expect("it is there");
+    assert_eq!(stored(&store), rest);
+    assert_eq!(all(&store).damages[0].section, "file");
+    let names = store
+        .label_names(TENANT, &[], 0, i64::MAX)
+        .expect("no limit");
+    assert_eq!(names.found, ["__name__", "number"]);
+    assert_eq!(names.damages.len(), 1);
+    store.shutdown().await.expect("the disk works");
+    drop(store);
+    let (store, recovered) = open(options(&folder), catalog.clone(), &log).await;
+    assert_eq!((recovered.segments, recovered.damaged_segments), (2, 1));
+    assert_eq!(stored(&store), rest);
+}

@@ -15,7 +15,7 @@ use shoal_promql::{Point, Value};
 use shoal_store::MetricMetadata;
 
 use crate::http::ApiError;
-use crate::query::{AskError, Found};
+use crate::query::{AskError, Found, Listed};
 
 /// An error as Prometheus' clients expect it.
 pub(super) struct PrometheusError {
@@ -80,6 +80,19 @@ pub(super) fn success(data: Json) -> Response {
     axum::Json(json!({ "status": "success", "data": data })).into_response()
 }
 
+/// Names or values, and what may be missing.
+pub(super) fn listed(list: &Listed<Vec<String>>) -> Response {
+    with_warnings(json!(list.found), &list.warnings)
+}
+
+fn with_warnings(data: Json, warnings: &[String]) -> Response {
+    match warnings {
+        [] => success(data),
+        _ => axum::Json(json!({ "status": "success", "data": data, "warnings": warnings }))
+            .into_response(),
+    }
+}
+
 /// The answer to a query.
 pub(super) fn evaluated(found: &Found) -> Response {
     let mut body = String::from(r#"{"status":"success","data":{"resultType":"#);
@@ -95,21 +108,25 @@ pub(super) fn evaluated(found: &Found) -> Response {
 }
 
 /// The label sets of series.
-pub(super) fn series(all: &[Labels]) -> Response {
+pub(super) fn series(all: &Listed<Vec<Labels>>) -> Response {
     let mut body = String::from(r#"{"status":"success","data":"#);
-    list(&mut body, all, labels);
+    list(&mut body, &all.found, labels);
+    if !all.warnings.is_empty() {
+        let _ = write!(body, r#","warnings":{}"#, json!(all.warnings));
+    }
     body.push('}');
     document(body)
 }
 
 /// Kind and unit of metrics.
-pub(super) fn metadata(all: &BTreeMap<String, MetricMetadata>) -> Response {
+pub(super) fn metadata(all: &Listed<BTreeMap<String, MetricMetadata>>) -> Response {
     let of = |about: &MetricMetadata| json!([{ "type": kind(about.kind), "help": "", "unit": &*about.unit }]);
     let data: serde_json::Map<String, Json> = all
+        .found
         .iter()
         .map(|(name, about)| (name.clone(), of(about)))
         .collect();
-    success(Json::Object(data))
+    with_warnings(Json::Object(data), &all.warnings)
 }
 
 fn kind(kind: MetricKind) -> &'static str {

@@ -45,7 +45,7 @@ impl Fixture {
         let series = selection.expect("undamaged").series.into_iter();
         series
             .map(|series| {
-                let samples = series.times_ms.into_iter().zip(series.values);
+                let samples = series.times_ms.iter().copied().zip(series.values);
                 (series.labels.to_string(), samples.collect())
             })
             .collect()
