@@ -429,7 +429,62 @@ impl Query for Queries {
 
 #[cfg(test)]
 mod tests {
+    use shoal_model::telemetry::MetricKind;
+    use shoal_store::{MemoryCatalog, Samples, SeriesMeta, StoreOptions};
+
     use super::*;
+
+    const TENANT: TenantId = TenantId(1);
+    const NOW: Timestamp = Timestamp(1_795_478_400_000);
+
+    #[tokio::test]
+    async fn what_is_damaged_is_left_out_and_the_answer_says_so() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let catalog = Arc::new(MemoryCatalog::new());
+        let options = StoreOptions::new(folder.path());
+        let opened = Store::open(options, catalog.clone(), NOW).await;
+        let (store, _) = opened.expect("it opens");
+        for (name, value) in [("kept", 1.0), ("lost", 2.0)] {
+            let meta = SeriesMeta {
+                kind: MetricKind::Gauge,
+                unit: "".into(),
+                owner: None,
+            };
+            let labels = Labels::from_pairs([("__name__", name)]);
+            let series = store.resolve(TENANT, &labels, meta).expect("no limit");
+            let samples = Samples {
+                series: &[series],
+                time_unix_ms: &[NOW.0],
+                values: &[value],
+            };
+            let committed = store.append(TENANT, &samples, NOW).await;
+            committed.expect("the disk works");
+            store.flush().await.expect("the disk works");
+        }
+        let segments = catalog.state().segments;
+        let path = folder.path().join("segments").join(&segments[1].file_name);
+        std::fs::remove_file(path).expect("it is there");
+
+        let queries = Queries::new(store);
+        let found = queries.instant(TENANT, "{__name__=~\".+\"}", NOW, None);
+        let found = found.await.expect("a part of it can be read");
+        match found.value {
+            Value::Vector(samples) => assert_eq!(samples.len(), 1),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(found.warnings.len(), 1, "{:?}", found.warnings);
+        assert!(found.warnings[0].starts_with("samples are missing from this result: 00"));
+        let selection = Selection {
+            selectors: Vec::new(),
+            start: NOW,
+            end: NOW,
+            limit: None,
+        };
+        let names = queries.label_values(TENANT, "__name__", selection).await;
+        let names = names.expect("a part of it can be read");
+        assert_eq!(names.found, ["kept"]);
+        assert_eq!(names.warnings, found.warnings);
+    }
 
     #[test]
     fn durations_are_those_of_promql() {

@@ -21,10 +21,16 @@ pub(super) enum StoreCommand {
 pub(super) async fn run(command: StoreCommand, output: Output) -> Result<()> {
     let StoreCommand::Verify(overrides) = command;
     let config = Config::load(overrides)?;
+    let folder = config.telemetry_folder();
+    if !folder.is_dir() {
+        bail!(
+            "there is no telemetry in {}: name the server's data folder with --data",
+            folder.display()
+        );
+    }
     let db = Db::open(&config.database_url).await?;
     let state = SqlCatalog::new(&db).load().await?;
     db.close().await;
-    let folder = config.telemetry_folder();
     let checked = blocking(move || shoal_store::verify(&folder, &state)).await?;
     if checked.is_log_in_use {
         output.warn("a server runs: its log was left out; stop it to check the log too");
