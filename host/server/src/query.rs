@@ -70,6 +70,8 @@ pub struct Selection {
 pub struct Found {
     /// The value.
     pub value: Value,
+    /// Whether something that belongs to it could not be read; what, is among the warnings.
+    pub is_partial: bool,
     /// What may not be as meant.
     pub warnings: Vec<String>,
     /// What is worth knowing.
@@ -222,6 +224,7 @@ impl Queries {
         };
         let warnings = of(shoal_promql::Severity::Warning);
         Ok(Found {
+            is_partial: !missing.is_empty(),
             warnings: missing.into_iter().chain(warnings).collect(),
             infos: of(shoal_promql::Severity::Info).collect(),
             value,
@@ -414,6 +417,11 @@ impl Query for Queries {
         at: Timestamp,
     ) -> Result<Vec<(Labels, f64)>, QueryError> {
         let found = Queries::instant(self, tenant, promql, at, None).await?;
+        // People can judge a part by its warnings. To a monitor, a series that cannot be read would be one that is gone.
+        if found.is_partial {
+            let missing = anyhow::Error::msg(found.warnings.join("; "));
+            return Err(QueryError::Unavailable(missing));
+        }
         match found.value {
             Value::Scalar(point) => Ok(vec![(Labels::default(), point.value)]),
             Value::Vector(samples) => Ok(samples
@@ -473,6 +481,11 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert_eq!(found.warnings.len(), 1, "{:?}", found.warnings);
+        let whole = Query::instant(&queries, TENANT, "{__name__=~\".+\"}", NOW).await;
+        match whole.expect_err("a monitor judges nothing by a part") {
+            QueryError::Unavailable(why) => assert_eq!(why.to_string(), found.warnings[0]),
+            QueryError::Refused(why) => panic!("{why}"),
+        }
         assert!(found.warnings[0].starts_with("samples are missing from this result: 00"));
         let selection = Selection {
             selectors: Vec::new(),
