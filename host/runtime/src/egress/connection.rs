@@ -56,7 +56,8 @@ impl Connection {
         self.peer
     }
 
-    /// Writes all of it. No secret goes out here, so a reference to one is a mistake. The stream is kept only when that worked: what a peer has of half a message is unknown.
+    /// Writes all of it. No secret goes out here, so a reference to one is a mistake. The stream is kept only when that
+    /// worked: what a peer has of half a message is unknown.
     pub(crate) async fn write(&mut self, bytes: &[u8], timeout_ms: u32) -> Result<(), NetError> {
         if let Some(setting) = self.gate.secrets.mentioned_in(bytes) {
             return Err(NetError::Denied(self.gate.refuse(&self.target, format!(
@@ -141,6 +142,14 @@ impl Connection {
             "" => self.target.host.clone(),
             name => Host::parse(name).map_err(NetError::Failed)?,
         };
+        // Anybody on the way may have said it; after the handshake it would pass for the peer's word.
+        if !self.received.is_empty() {
+            self.stream = None;
+            return Err(NetError::Failed(format!(
+                "{} said more before the handshake than was read; the connection is closed",
+                self.target
+            )));
+        }
         let stream = self.take()?;
         let network = &self.gate.network;
         let shaking = network.shake(stream, &self.target, &name, self.peer);

@@ -40,6 +40,11 @@ impl Live {
         self.is_over = true;
     }
 
+    /// Whether everything that came in was handed on.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.is_over
     }

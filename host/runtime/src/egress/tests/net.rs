@@ -334,3 +334,26 @@ async fn no_secret_comes_in_and_no_reference_goes_out() {
         assert_eq!(waited, 3, "the peer waits for an answer each time");
     }
 }
+
+#[tokio::test]
+async fn what_was_said_before_a_handshake_is_not_taken_for_what_comes_after_it() {
+    let port = serve(|mut stream| async move {
+        let _ = stream.write_all(b"220 ready\r\nhunter").await;
+        // Waits for the end, so that nothing but the guest's host can have closed the connection.
+        let _ = stream.read(&mut [0; 100]).await;
+    })
+    .await;
+    let mut world = granted(&["tcp", "tls"], port, ROOT);
+    let (secrets, _) = Secrets::of_test("hunter2-hunter2");
+    world.gate.secrets = Arc::new(secrets);
+    let opened = world.gate.connect(Tcp, "pages.test", port, 5000).await;
+    let mut connection = opened.expect("a connection");
+    let greeting = connection.read(100, 5000).await.expect("a greeting");
+    assert_eq!(greeting, b"220 ready\r\n", "the rest may begin a secret");
+    match connection.start_tls("", 5000).await {
+        Err(NetError::Failed(why)) => assert!(why.contains("before the handshake"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    let written = connection.write(b"EHLO", 5000).await;
+    assert!(matches!(written, Err(NetError::Failed(_))), "{written:?}");
+}
