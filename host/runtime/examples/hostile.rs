@@ -62,7 +62,7 @@ fn usage() -> ExitCode {
 
 async fn run_case(case: hostile::case::Case) -> Value {
     let file = case.attack.component_and_server().await;
-    let measured = measure::measure(&case.attack, file, case.time_times()).await;
+    let measured = measure::measure(&case.attack, file, case.time_factor()).await;
     let mut shown = shown(&measured, measure::problem(&case, &measured));
     shown["tries"] = case.tries.into();
     shown["stopped_by"] = case.stopped_by.into();

@@ -47,9 +47,8 @@ async fn an_endless_loop_ends_by_its_processor_time_and_disturbs_nobody() {
     assert_eq!(limit(&error), LimitKind::Cpu);
     assert!(error.to_string().ends_with("200 ms are allowed"), "{error}");
     assert!(call.report.cpu >= Duration::from_millis(200));
-    // How soon it is noticed is the machine's business, and a busy one takes its time.
     assert!(
-        call.report.cpu < Duration::from_secs(2),
+        call.report.cpu < Duration::from_millis(400),
         "{:?}",
         call.report.cpu
     );

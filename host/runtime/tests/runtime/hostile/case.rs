@@ -60,7 +60,7 @@ pub(crate) enum Ends {
 
 /// How much more time than usual a guest may take that something else is to end: which limit ends it is then no question of
 /// how fast the machine is.
-const ROOM_TIMES: u32 = 10;
+const ROOM_FACTOR: u32 = 10;
 
 impl Case {
     pub(crate) fn new(
@@ -78,9 +78,9 @@ impl Case {
         }
     }
 
-    /// How many times the processor time and the wall-clock time of its kind each call has.
-    pub(crate) fn time_times(&self) -> u32 {
-        if self.ends.by_time() { 1 } else { ROOM_TIMES }
+    /// By what the processor time and the wall-clock time of its kind are multiplied for each call.
+    pub(crate) fn time_factor(&self) -> u32 {
+        if self.ends.by_time() { 1 } else { ROOM_FACTOR }
     }
 }
 

@@ -87,13 +87,13 @@ fn a_line_that_never_ends() -> Case {
         "(local $i i32) (local $to i32) (local.set $to (call $stderr))
          (memory.fill (i32.const 65536) (i32.const 65) (i32.const 4096)) {}",
         times(
-            1000,
+            2000,
             "(call $write (local.get $to) (i32.const 65536) (i32.const 4096) (i32.const 4096))"
         )
         .replacen("(local $i i32)", "", 1)
     );
     Case::new(
-        "4 MB on standard error without a line break",
+        "8 MB on standard error without a line break",
         "lines of 8 KiB: the rest is dropped and counted",
         Attack::check_with(STDERR, &doing),
         Ends::Well,

@@ -66,7 +66,7 @@ pub(crate) async fn check(case: Case) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
     let _turn = ONE_AT_A_TIME.lock().await;
     let file = case.attack.component_and_server().await;
-    let measured = measure(&case.attack, file, case.time_times()).await;
+    let measured = measure(&case.attack, file, case.time_factor()).await;
     if let Some(problem) = problem(&case, &measured) {
         let (tries, by) = (case.tries, case.stopped_by);
         panic!("{tries}, stopped by {by}: {problem}\n{measured:?}");
@@ -171,13 +171,13 @@ impl Attack {
 
 /// Loads a file, installs it with all that it asks for, and calls it, beside a neighbour that calls all the time.
 ///
-/// Each call has so many times the time of its kind.
-pub(crate) async fn measure(attack: &Attack, file: Vec<u8>, time_times: u32) -> Measured {
+/// Each call has the time of its kind, so many times.
+pub(crate) async fn measure(attack: &Attack, file: Vec<u8>, time_factor: u32) -> Measured {
     let limits = Kind::ALL.map(|kind| {
         let usual = CallLimits::for_kind(kind);
         let limits = CallLimits {
-            cpu: usual.cpu * time_times,
-            wall: usual.wall * time_times,
+            cpu: usual.cpu * time_factor,
+            wall: usual.wall * time_factor,
             ..usual
         };
         (kind, limits)
