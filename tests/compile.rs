@@ -58,7 +58,14 @@ async fn what_was_compiled_once_is_loaded_again_unless_it_was_changed() {
     std::fs::write(&artifact, bytes).expect("changed");
     let refusal = load(folder, NONE).await.expect_err("it is not trusted");
     assert!(matches!(refusal, Refusal::CompilerFailed(_)), "{refusal:?}");
-    assert_eq!(load(folder, SHOAL).await, Ok(digest), "compiled anew");
+    let runtime = runtime(folder, SHOAL, CompileLimits::default());
+    for (hits, misses) in [(0, 1), (1, 1)] {
+        let plugin = runtime.load(component("webhook")).await.expect("loaded");
+        assert_eq!(plugin.digest(), digest);
+        let stats = runtime.compile_stats();
+        assert_eq!((stats.hits, stats.misses), (hits, misses));
+        assert!(stats.compiling > Duration::ZERO, "compiled anew");
+    }
     assert_eq!(load(folder, NONE).await, Ok(digest), "kept again");
 }
 
