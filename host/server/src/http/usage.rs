@@ -85,6 +85,8 @@ async fn hours(
 ) -> Result<axum::Json<Value>, ApiError> {
     let (_, db) = tenant_of(&app, &caller, of.tenant).await?;
     let month = parsed_month(&app, of.month.as_deref())?;
+    // The hours first: what was counted in a closed hour never changes, so that each of them comes with its meters.
+    let hours = db.closed_hours(month).await?;
     let mut meters: BTreeMap<i64, Map<String, Value>> = BTreeMap::new();
     for row in db.closed_meters(month).await? {
         let counted = json!({ "subjects": row.subjects, "quantity": row.quantity });
@@ -93,7 +95,6 @@ async fn hours(
             .or_default()
             .insert(row.meter, counted);
     }
-    let hours = db.closed_hours(month).await?;
     let shown = hours.iter().map(|hour| {
         json!({
             "from_ms": Hour(hour.hour).start().unix_ms(),
