@@ -1,0 +1,129 @@
+//! The same samples in VictoriaMetrics: imported, flushed, merged into one part, exported again.
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Map, Value, json};
+
+use crate::data::Dataset;
+use crate::peer;
+
+const PROGRAM: &str = "victoria-metrics";
+
+/// Bytes on its disk after it was stopped.
+pub(crate) struct Sizes {
+    /// Times and values.
+    pub(crate) data: u64,
+    /// Labels and what finds them.
+    pub(crate) index: u64,
+    /// Samples that came back with other bits: it keeps about 12 to 15 digits.
+    pub(crate) changed: u64,
+}
+
+/// `None` when it is not installed.
+pub(crate) fn store(dataset: &Dataset) -> Result<Option<Sizes>> {
+    let folder = tempfile::tempdir()?;
+    let port = peer::free_port()?;
+    let arguments = [
+        format!("-storageDataPath={}", folder.path().display()),
+        format!("-httpListenAddr=127.0.0.1:{port}"),
+        "-retentionPeriod=100y".to_owned(),
+    ];
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let Some(victoria) = peer::Peer::start(PROGRAM, &arguments, port, "/health")? else {
+        println!("    {PROGRAM} is not installed: {}", peer::INSTALL);
+        return Ok(None);
+    };
+    peer::post(port, "/api/v1/import", &lines(dataset))?;
+    peer::get(port, "/internal/force_flush")?;
+    peer::get(port, "/internal/force_merge")?;
+    // It merges after it has answered: wait until it says that nothing is merged any more and only whole parts are left.
+    peer::until("VictoriaMetrics to merge", || {
+        let metrics = String::from_utf8(peer::get(port, "/metrics")?)?;
+        Ok(sum(&metrics, "vm_active_force_merges") == 0.0
+            && sum(&metrics, "vm_active_merges{") == 0.0
+            && sum(&metrics, "vm_parts{type=\"storage/") <= 1.0)
+    })?;
+    let exported = peer::get(
+        port,
+        "/api/v1/export?match%5B%5D=%7B__name__!%3D%22%22%7D&start=1",
+    )?;
+    let changed = changed(dataset, &exported)?;
+    victoria.stop()?;
+    Ok(Some(Sizes {
+        data: peer::folder_bytes(&folder.path().join("data"))?,
+        index: peer::folder_bytes(&folder.path().join("indexdb"))?,
+        changed,
+    }))
+}
+
+/// The sum of the metrics that begin so.
+fn sum(metrics: &str, prefix: &str) -> f64 {
+    let values = metrics
+        .lines()
+        .filter(|line| line.starts_with(prefix))
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+    values.sum()
+}
+
+/// A line of JSON for every series.
+fn lines(dataset: &Dataset) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for series in &dataset.series {
+        let metric: Map<String, Value> = series
+            .labels
+            .iter()
+            .map(|label| (label.name.to_string(), json!(*label.value)))
+            .collect();
+        let line =
+            json!({ "metric": metric, "values": series.values, "timestamps": series.times_ms });
+        lines.extend(line.to_string().into_bytes());
+        lines.push(b'\n');
+    }
+    lines
+}
+
+/// Fails when a sample is missing; returns how many have another value.
+fn changed(dataset: &Dataset, exported: &[u8]) -> Result<u64> {
+    let mut read = HashMap::new();
+    for line in exported.split(|byte| *byte == b'\n') {
+        if line.is_empty() {
+            continue;
+        }
+        let series: Value = serde_json::from_slice(line)?;
+        let metric = series["metric"]
+            .as_object()
+            .context("a series has labels")?;
+        let pairs = metric
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default()));
+        // A series comes in several lines when it is long.
+        let points: &mut Vec<(i64, f64)> = read
+            .entry(shoal_model::labels::Labels::from_pairs(pairs))
+            .or_default();
+        let times = series["timestamps"].as_array().context("times")?;
+        let values = series["values"].as_array().context("values")?;
+        for (time, value) in times.iter().zip(values) {
+            let time = time.as_i64().context("a time is a number")?;
+            points.push((time, value.as_f64().context("a value is a number")?));
+        }
+    }
+    let mut changed = 0;
+    for series in &dataset.series {
+        let mut found = read.remove(&series.labels).unwrap_or_default();
+        found.sort_by_key(|(time, _)| *time);
+        if !found.iter().map(|(time, _)| time).eq(&series.times_ms) {
+            bail!(
+                "{PROGRAM} has {} samples of {:?} instead of {}, or at other times",
+                found.len(),
+                series.labels,
+                series.times_ms.len()
+            );
+        }
+        let pairs = found.iter().zip(&series.values);
+        changed += pairs
+            .filter(|((_, found), value)| found.to_bits() != value.to_bits())
+            .count() as u64;
+    }
+    Ok(changed)
+}
