@@ -126,7 +126,7 @@ pub(crate) async fn hold(arguments: &[String]) -> Result<()> {
     let series: u64 = series.parse()?;
     let mut options = StoreOptions::new(folder);
     // A flush would take the series out of the log, and this catalog forgets.
-    options.head_samples_max = u64::MAX;
+    options.head_samples_max = 1 << 30;
     options.head_age_max = Duration::from_secs(365 * 24 * 3600);
     options.log_files_max = 256;
     let now = Timestamp(BEGUN_MS + ROUNDS * INTERVAL_MS);

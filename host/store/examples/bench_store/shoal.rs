@@ -73,7 +73,7 @@ pub(crate) async fn store(dataset: &Dataset) -> Result<Stored> {
 async fn open(folder: &Path, catalog: &Arc<MemoryCatalog>) -> Result<Store> {
     let mut options = StoreOptions::new(folder);
     // Flushed by us alone: what is measured must not depend on when a task of the store wakes up.
-    options.head_samples_max = u64::MAX;
+    options.head_samples_max = 1 << 30;
     options.head_age_max = Duration::from_secs(365 * 24 * 3600);
     options.series_idle = options.head_age_max;
     let (store, _) = Store::open(options, catalog.clone(), Timestamp(BEGUN_MS)).await?;
