@@ -37,12 +37,12 @@ pub(crate) fn store(dataset: &Dataset) -> Result<Option<Sizes>> {
     peer::post(port, "/api/v1/import", &lines(dataset))?;
     peer::get(port, "/internal/force_flush")?;
     peer::get(port, "/internal/force_merge")?;
-    // It merges after it has answered: wait until it says that nothing is merged any more and only whole parts are left.
+    // It merges after it has answered: wait until it says that nothing is merged any more and that there is one part.
     peer::until("VictoriaMetrics to merge", || {
         let metrics = String::from_utf8(peer::get(port, "/metrics")?)?;
         Ok(sum(&metrics, "vm_active_force_merges") == 0.0
             && sum(&metrics, "vm_active_merges{") == 0.0
-            && sum(&metrics, "vm_parts{type=\"storage/") <= 1.0)
+            && sum(&metrics, "vm_parts{type=\"storage/") == 1.0)
     })?;
     let exported = peer::get(
         port,
