@@ -1,6 +1,7 @@
 //! The same samples in VictoriaMetrics: imported, flushed, merged into one part, exported again.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value, json};
@@ -9,6 +10,9 @@ use crate::data::Dataset;
 use crate::peer;
 
 const PROGRAM: &str = "victoria-metrics";
+
+/// Longer than it answers with the same metrics.
+const METRICS_KEPT: Duration = Duration::from_millis(1_500);
 
 /// Bytes on its disk after it was stopped.
 pub(crate) struct Sizes {
@@ -35,14 +39,8 @@ pub(crate) fn store(dataset: &Dataset) -> Result<Option<Sizes>> {
         return Ok(None);
     };
     peer::post(port, "/api/v1/import", &lines(dataset))?;
-    peer::get(port, "/internal/force_flush")?;
-    peer::get(port, "/internal/force_merge")?;
-    // It merges after it has answered: wait until it says that nothing is merged any more and that there is one part.
     peer::until("VictoriaMetrics to merge", || {
-        let metrics = String::from_utf8(peer::get(port, "/metrics")?)?;
-        Ok(sum(&metrics, "vm_active_force_merges") == 0.0
-            && sum(&metrics, "vm_active_merges{") == 0.0
-            && sum(&metrics, "vm_parts{type=\"storage/") == 1.0)
+        merged(port, dataset.samples())
     })?;
     let exported = peer::get(
         port,
@@ -55,6 +53,24 @@ pub(crate) fn store(dataset: &Dataset) -> Result<Option<Sizes>> {
         index: peer::folder_bytes(&folder.path().join("indexdb"))?,
         changed,
     }))
+}
+
+/// Whether all samples are in one part; asks for it when they are not. It merges after it has answered, leaves out
+/// what another merge has in hand, and its metrics may be a second old: hence again and again, and all rows counted.
+fn merged(port: u16, samples: u64) -> Result<bool> {
+    let metrics = String::from_utf8(peer::get(port, "/metrics")?)?;
+    let merging = sum(&metrics, "vm_active_force_merges") + sum(&metrics, "vm_active_merges{");
+    if merging > 0.0 {
+        return Ok(false);
+    }
+    let rows = sum(&metrics, "vm_rows{type=\"storage/") as u64;
+    if rows == samples && sum(&metrics, "vm_parts{type=\"storage/") as u64 == 1 {
+        return Ok(true);
+    }
+    peer::get(port, "/internal/force_flush")?;
+    peer::get(port, "/internal/force_merge")?;
+    std::thread::sleep(METRICS_KEPT);
+    Ok(false)
 }
 
 /// The sum of the metrics that begin so.
