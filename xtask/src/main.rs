@@ -42,7 +42,8 @@ Commands:
                                  PARTS: any of model, promql, store, runtime, server, road, xtask,
                                  plugins, doc, separated by commas. ARGS go to the test runner.
   ci                             Formatting, lints, all tests, licences and advisories.
-  bench NAME                     Measure; NAME: ingest or plugin-call. Figures are the last lines, as JSON.
+  bench NAME                     Measure; NAME: ingest, plugin-call or store. Figures are the last lines, as JSON.
+                                 store takes --series N (active series; 1000000) and --capture (scrape anew).
   hostile [DIR] [--release]      Run every hostile case, or every .wasm and .wat of a folder, each in a process of its
                                  own; fails when one crashes, hangs or keeps memory.
   plugins [--all]                Build the plugins and the tests' guests; --all: those in Python and JavaScript as well.
