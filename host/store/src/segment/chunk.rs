@@ -5,7 +5,7 @@
 
 use pco::data_types::Number;
 use pco::wrapped::{ChunkDecompressor, FileCompressor, FileDecompressor};
-use pco::{ChunkConfig, DeltaSpec, PagingSpec};
+use pco::{ChunkConfig, DeltaSpec, ModeSpec, PagingSpec};
 
 use super::integers::{Order, RunHead};
 use crate::codec::{Malformed, Reader};
@@ -17,8 +17,8 @@ pub(crate) trait StreamValue: Number + PartialEq {
 
     fn to_bits64(self) -> u64;
     fn from_bits64(bits: u64) -> Self;
-    /// How `pco` takes differences.
-    fn delta() -> DeltaSpec;
+    /// What `pco` is to try.
+    fn specification() -> (ModeSpec, DeltaSpec);
     /// Turns a run into what is compressed, and its head into bytes.
     fn split(order: Order, run: &[Self], residuals: &mut Vec<Self>, heads: &mut Vec<u8>);
     fn decode_head(order: Order, reader: &mut Reader<'_>) -> Result<RunHead, Malformed>;
@@ -39,9 +39,9 @@ impl StreamValue for i64 {
         bits as i64
     }
 
-    /// They are differences already.
-    fn delta() -> DeltaSpec {
-        DeltaSpec::NoOp
+    /// They are differences already, and nothing is common to all of them.
+    fn specification() -> (ModeSpec, DeltaSpec) {
+        (ModeSpec::Classic, DeltaSpec::NoOp)
     }
 
     fn split(order: Order, run: &[i64], residuals: &mut Vec<i64>, heads: &mut Vec<u8>) {
@@ -74,8 +74,8 @@ impl StreamValue for f64 {
         f64::from_bits(bits)
     }
 
-    fn delta() -> DeltaSpec {
-        DeltaSpec::Auto
+    fn specification() -> (ModeSpec, DeltaSpec) {
+        (ModeSpec::Auto, DeltaSpec::Auto)
     }
 
     fn split(_: Order, run: &[f64], residuals: &mut Vec<f64>, _: &mut Vec<u8>) {
@@ -128,9 +128,11 @@ fn plain<T: StreamValue>(mut values: &[T], lens: &[usize]) -> Encoded {
 /// `None` when the chunk does not come back as it went in.
 fn compressed<T: StreamValue>(values: &[T], lens: &[usize], level: usize) -> Option<Encoded> {
     let paging = lens.iter().copied().filter(|len| *len > 0).collect();
+    let (mode, delta) = T::specification();
     let config = ChunkConfig::default()
         .with_compression_level(level)
-        .with_delta_spec(T::delta())
+        .with_mode_spec(mode)
+        .with_delta_spec(delta)
         .with_paging_spec(PagingSpec::Exact(paging));
     let file = FileCompressor::default();
     let mut compressor = file.chunk_compressor(values, &config).ok()?;

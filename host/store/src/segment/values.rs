@@ -53,6 +53,8 @@ const POWERS_OF_TEN: [f64; 13] = [
 
 /// Below it every integer is an `f64`.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+/// Adding and subtracting it rounds numbers below a quarter of [`EXACT_MAX`], in two instructions everywhere.
+const ROUNDER: f64 = 0.75 * EXACT_MAX;
 
 impl Scale {
     /// Finds what all integers have in common. `integers` is not empty.
@@ -162,12 +164,17 @@ fn take_special(values: &mut [f64]) -> Patches {
 }
 
 /// A value's integer with an exponent, if it is exactly that; checked bit by bit.
+#[inline]
 fn decimal(value: f64, power: f64) -> Option<i64> {
-    let scaled = (value * power).round_ties_even();
-    let integer = scaled as i64;
-    let is_exact =
-        scaled.abs() < EXACT_MAX && (integer as f64 / power).to_bits() == value.to_bits();
-    is_exact.then_some(integer)
+    let scaled = value * power;
+    let integer = if scaled.abs() < EXACT_MAX / 4.0 {
+        (scaled + ROUNDER - ROUNDER) as i64
+    } else if scaled.abs() < EXACT_MAX {
+        scaled.round_ties_even() as i64
+    } else {
+        return None;
+    };
+    ((integer as f64 / power).to_bits() == value.to_bits()).then_some(integer)
 }
 
 /// A value as a decimal with the smallest exponent that is exact.
@@ -183,21 +190,33 @@ pub(crate) fn decimal_value(exponent: u8, integer: i64) -> Option<f64> {
     Some(integer as f64 / power)
 }
 
+/// Looks at so many values before all are tried with an exponent.
+const PROBES: usize = 16;
+
 /// The smallest exponent with which all values are integers, and these.
 fn decimals(values: &[f64]) -> Option<(u8, Vec<i64>)> {
     // What is exact with one exponent is exact with larger ones, but for its size: so the exponent only grows.
     let mut exponent = 0;
-    for value in values {
-        while decimal(*value, POWERS_OF_TEN[exponent]).is_none() {
-            exponent += 1;
-            if exponent == POWERS_OF_TEN.len() {
-                return None;
-            }
+    for value in values.iter().step_by(values.len().div_ceil(PROBES)) {
+        exponent = exponent_of(*value, exponent)?;
+    }
+    let mut integers = Vec::with_capacity(values.len());
+    loop {
+        let power = POWERS_OF_TEN[exponent];
+        integers.clear();
+        let exact = values.iter().map_while(|value| decimal(*value, power));
+        integers.extend(exact);
+        match values.get(integers.len()) {
+            None => return Some((exponent as u8, integers)),
+            // Too large, when no larger exponent will do.
+            Some(value) => exponent = exponent_of(*value, exponent + 1)?,
         }
     }
-    let power = POWERS_OF_TEN[exponent];
-    let integers = values.iter().map(|value| decimal(*value, power));
-    Some((exponent as u8, integers.collect::<Option<_>>()?))
+}
+
+/// The smallest exponent, from one on, with which a value is an integer.
+fn exponent_of(value: f64, from: usize) -> Option<usize> {
+    (from..POWERS_OF_TEN.len()).find(|exponent| decimal(value, POWERS_OF_TEN[*exponent]).is_some())
 }
 
 /// Patches as bytes: the stale marker, which is nearly all of them, takes a byte or two.

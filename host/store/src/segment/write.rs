@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
+use std::hash::BuildHasher;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -265,17 +266,7 @@ impl<W: Write> TenantWriter<'_, W> {
 
     /// Writes each distinct time vector once; returns each series' vector.
     fn write_times(&mut self, series: &[SeriesInput]) -> io::Result<Vec<u32>> {
-        let mut known: HashMap<&[i64], u32> = HashMap::new();
-        let mut distinct: Vec<&[i64]> = Vec::new();
-        let mut vector_of = Vec::with_capacity(series.len());
-        for series in series {
-            let times = &series.times_ms[..];
-            let vector = *known.entry(times).or_insert_with(|| {
-                distinct.push(times);
-                distinct.len() as u32 - 1
-            });
-            vector_of.push(vector);
-        }
+        let (distinct, vector_of) = distinct_times(series);
         let members = distinct.iter().enumerate().map(|(at, times)| {
             let (order, bits) = best_order(times);
             ((order, bits), at, *times)
@@ -388,6 +379,38 @@ impl<W: Write> TenantWriter<'_, W> {
         let table = write_sets(&sets, &mut put)?;
         self.section(Section::Postings, &table)
     }
+}
+
+/// Each distinct time vector once, and each series' one.
+fn distinct_times(series: &[SeriesInput]) -> (Vec<&[i64]>, Vec<u32>) {
+    let mut known: HashMap<u64, Vec<u32>> = HashMap::new();
+    let seed = known.hasher().hash_one(series.len());
+    let mut distinct: Vec<&[i64]> = Vec::new();
+    let mut vector_of = Vec::with_capacity(series.len());
+    for series in series {
+        let times = &series.times_ms[..];
+        let alike = known.entry(mixed(seed, times)).or_default();
+        let same = alike.iter().find(|at| distinct[**at as usize] == times);
+        vector_of.push(same.copied().unwrap_or_else(|| {
+            let next = distinct.len() as u32;
+            alike.push(next);
+            distinct.push(times);
+            next
+        }));
+    }
+    (distinct, vector_of)
+}
+
+/// Tells time vectors apart, nearly always, with a seed that no tenant knows; a hash of the standard library would take
+/// as long as compressing them.
+fn mixed(seed: u64, times: &[i64]) -> u64 {
+    let mix = |mixed: u64, time: &i64| {
+        let product = u128::from(mixed ^ *time as u64) * u128::from(seed | 1);
+        (product as u64) ^ ((product >> 64) as u64)
+    };
+    times
+        .iter()
+        .fold(seed.rotate_left(32) ^ times.len() as u64, mix)
 }
 
 /// Kind and unit of each metric name, which is the number of its label plus 1; 0 is none.
