@@ -63,14 +63,23 @@ async fn what_was_compiled_once_is_loaded_again_unless_it_was_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_being_started_when_the_process_ended_waits_to_be_forgiven() {
+async fn what_was_being_started_twice_when_the_process_ended_waits_to_be_forgiven() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
     let digest = load(folder, SHOAL).await.expect("compiled");
-    let left = std::fs::read_dir(folder).expect("a folder").count();
-    assert_eq!(left, 1, "no mark is left of a start that went well");
+    let left = || std::fs::read_dir(folder).expect("a folder").count();
+    assert_eq!(left(), 1, "no mark is left of a start that went well");
     let hex = digest.to_string().replace("sha256:", "");
-    std::fs::write(folder.join(format!("{hex}-0.starting")), "").expect("written");
+    let killed = || std::fs::write(folder.join(format!("{hex}-0.starting")), "").expect("written");
+    for _ in 0..2 {
+        killed();
+        assert_eq!(load(folder, NONE).await, Ok(digest), "once may be chance");
+        assert_eq!(left(), 1, "a start that goes well clears it");
+    }
+    killed();
+    // A process that ends before it comes to this component.
+    drop(runtime(folder, NONE, CompileLimits::default()));
+    killed();
     for _ in 0..2 {
         assert_eq!(load(folder, NONE).await, Err(Refusal::Suspect(digest)));
     }

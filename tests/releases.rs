@@ -228,7 +228,7 @@ async fn publish_if_it_lives(
     Some((status, answer.text().await.ok()?))
 }
 
-/// A kill in the milliseconds in which a version is started accuses it, which an operator forgives with one command
+/// Two kills in a row in the milliseconds in which a version is started accuse it, which an operator forgives with one command
 /// (docs/decisions/compile-in-a-child.md).
 async fn forgive(operator: &Client, digest: &str) {
     let health = operator.get("/api/v1/plugins/echo/health").await.is(200);
@@ -239,7 +239,7 @@ async fn forgive(operator: &Client, digest: &str) {
         return;
     }
     let reason = text(&quarantine["reason"]);
-    assert_eq!(reason, "the process ended while it was being started");
+    assert_eq!(reason, "the process ended twice while it was being started");
     let release = format!("/api/v1/plugins/echo/versions/{digest}/release");
     operator.post(&release, &json!({})).await.is(200);
 }

@@ -3,8 +3,9 @@
 //! An artifact is named by the digest of its component and the hash of the engine, sealed (see `shoal-artifact`), and put in
 //! place whole. The folder has a bound in bytes; what has not been used longest goes first.
 //!
-//! A component whose first steps end the whole process would do so at every start. So a mark names it while it takes them; a
-//! mark that is found at a start makes its component a suspect, which is not loaded until somebody forgives it.
+//! A component whose first steps end the whole process would do so at every start. So a mark names it while it takes them. A
+//! mark that is found at a start is a strike against its component, because the process may have been killed by chance; the
+//! second one, with no start that went well in between, makes it a suspect, which is not loaded until somebody forgives it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -42,6 +43,7 @@ impl std::fmt::Debug for ArtifactOptions {
 
 const ARTIFACT: &str = "artifact";
 const STARTING: &str = "starting";
+const STRUCK: &str = "struck";
 const SUSPECT: &str = "suspect";
 
 /// The folder.
@@ -61,7 +63,7 @@ impl Drop for Mark {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.0) {
             let file = self.0.display();
-            tracing::warn!(%file, %error, "a mark cannot be removed: its plugin will be suspected at the next start");
+            tracing::warn!(%file, %error, "a mark cannot be removed: it counts against its plugin at the next start");
         }
     }
 }
@@ -74,7 +76,7 @@ impl Artifacts {
             .recursive(true)
             .mode(0o700)
             .create(&folder)?;
-        let mut suspects = BTreeSet::new();
+        let (mut suspects, mut struck, mut marks) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
             let end = path
@@ -82,27 +84,47 @@ impl Artifacts {
                 .and_then(|end| end.to_str())
                 .unwrap_or_default();
             match (end, digest_of(&path)) {
-                (STARTING, Some(digest)) => {
-                    fs::rename(&path, folder.join(format!("{}.{SUSPECT}", hex(&digest.0))))?;
-                    tracing::error!(plugin.digest = %digest, "the process ended while this plugin was started; it is not loaded until it is forgiven");
-                    suspects.insert(digest);
-                }
-                (SUSPECT, Some(digest)) => {
-                    suspects.insert(digest);
-                }
+                (STARTING, Some(digest)) => marks.push((digest, path)),
+                (STRUCK, Some(digest)) => drop(struck.insert(digest)),
+                (SUSPECT, Some(digest)) => drop(suspects.insert(digest)),
                 (ARTIFACT, Some(_)) => {}
                 // Half of what a process before wrote.
                 ("new", _) => fs::remove_file(&path)?,
                 _ => {}
             }
         }
-        Ok(Artifacts {
+        let artifacts = Artifacts {
             folder,
             key: SealKey::new(options.key),
             max_bytes: options.max_bytes,
             suspects: Mutex::new(suspects),
             next: AtomicU64::new(0),
-        })
+        };
+        // Several marks of one component are one strike: it was at work in several places when the process ended.
+        for (digest, path) in marks {
+            artifacts.strike(digest, &path, struck.contains(&digest))?;
+        }
+        Ok(artifacts)
+    }
+
+    /// Counts a mark of a process before against its component.
+    fn strike(&self, digest: Digest, mark: &Path, is_second: bool) -> std::io::Result<()> {
+        if !is_second {
+            tracing::warn!(plugin.digest = %digest, "the process ended while this plugin was started; once more, and it is not loaded until it is forgiven");
+            return fs::rename(mark, self.beside(&digest, STRUCK));
+        }
+        tracing::error!(plugin.digest = %digest, "the process ended while this plugin was started, twice; it is not loaded until it is forgiven");
+        fs::rename(mark, self.beside(&digest, SUSPECT))?;
+        self.suspects.lock().insert(digest);
+        self.clear(&digest)
+    }
+
+    /// Takes back the strike against a component, if there is one: it got through its first start.
+    pub(crate) fn clear(&self, digest: &Digest) -> std::io::Result<()> {
+        match fs::remove_file(self.beside(digest, STRUCK)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
     }
 
     pub(crate) fn suspects(&self) -> Vec<Digest> {
@@ -119,7 +141,8 @@ impl Artifacts {
         if !suspects.contains(digest) {
             return Ok(false);
         }
-        fs::remove_file(self.folder.join(format!("{}.{SUSPECT}", hex(&digest.0))))?;
+        fs::remove_file(self.beside(digest, SUSPECT))?;
+        self.clear(digest)?;
         Ok(suspects.remove(digest))
     }
 
@@ -218,6 +241,11 @@ impl Artifacts {
             bytes -= size;
         }
         Ok(())
+    }
+
+    /// What is remembered of a component.
+    fn beside(&self, digest: &Digest, what: &str) -> PathBuf {
+        self.folder.join(format!("{}.{what}", hex(&digest.0)))
     }
 
     fn path(&self, origin: &Origin) -> PathBuf {
@@ -322,13 +350,25 @@ mod tests {
         assert_eq!([1, 2, 3].map(is_there), [true, false, true]);
     }
 
+    /// The process ends while a component is being started.
+    fn killed_at_its_start(artifacts: &Artifacts, digest: &Digest) {
+        for _ in 0..2 {
+            std::mem::forget(artifacts.mark(digest).expect("marked"));
+        }
+    }
+
     #[test]
-    fn whoever_was_being_started_when_the_process_ended_is_a_suspect() {
+    fn whoever_was_being_started_twice_when_the_process_ended_is_a_suspect() {
         let world = World::new();
         let (well, bad) = (Digest([1; 32]), Digest([2; 32]));
         let first = world.open(1 << 30, 1);
         drop(first.mark(&well).expect("marked"));
-        std::mem::forget(first.mark(&bad).expect("marked"));
+        killed_at_its_start(&first, &bad);
+        for _ in 0..2 {
+            let next = world.open(1 << 30, 1);
+            assert_eq!(next.suspects(), [], "it may have been chance");
+        }
+        killed_at_its_start(&world.open(1 << 30, 1), &bad);
         for _ in 0..2 {
             let next = world.open(1 << 30, 1);
             assert_eq!(next.suspects(), [bad]);
@@ -337,6 +377,20 @@ mod tests {
         let next = world.open(1 << 30, 1);
         assert!(next.forgive(&bad).expect("forgiven"));
         assert!(!next.forgive(&well).expect("none"));
-        assert_eq!(world.open(1 << 30, 1).suspects(), []);
+        killed_at_its_start(&next, &bad);
+        assert_eq!(world.open(1 << 30, 1).suspects(), [], "it begins anew");
+    }
+
+    #[test]
+    fn a_start_that_goes_well_takes_the_strike_back() {
+        let world = World::new();
+        let digest = Digest([1; 32]);
+        for _ in 0..3 {
+            killed_at_its_start(&world.open(1 << 30, 1), &digest);
+            let next = world.open(1 << 30, 1);
+            next.clear(&digest).expect("cleared");
+            next.clear(&digest).expect("there is nothing to clear");
+            assert_eq!(next.suspects(), []);
+        }
     }
 }

@@ -112,9 +112,9 @@ pub enum Refusal {
     /// The compiler is at fault, or the system.
     #[error("the component could not be compiled, which is no fault of it: {0}")]
     CompilerFailed(String),
-    /// The server ended while it was started; it is not tried again.
+    /// The server ended while it was started, twice; it is not tried again.
     #[error(
-        "the server ended while {0} was started, so it is not started again until an operator forgives it, or a new version replaces it"
+        "the server ended twice while {0} was started, so it is not started again until an operator forgives it, or a new version replaces it"
     )]
     Suspect(Digest),
     /// It wants to be large, and the deployment has no room for that.

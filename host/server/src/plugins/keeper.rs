@@ -247,7 +247,7 @@ impl PluginCalls {
             let Some(version) = version else {
                 continue;
             };
-            let reason = "the process ended while it was being started";
+            let reason = "the process ended twice while it was being started";
             self.quarantine(&version, reason, SYSTEM).await?;
         }
         self.knows_suspects.store(true, Ordering::Relaxed);

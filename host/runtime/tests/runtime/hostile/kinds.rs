@@ -137,10 +137,17 @@ impl Ingest for Sink {
 
 /// A channel that does something and then says that it told.
 pub(super) fn channel_answering(doing: &str) -> Attack {
+    channel_with("", "", doing)
+}
+
+/// The same with imports, globals or functions before it, and locals.
+pub(super) fn channel_with(before: &str, locals: &str, doing: &str) -> Attack {
     Attack::guest(
         Kind::Channel,
         format!(
-            r#"(func (export "shoal:plugin/channel@0.1.0#notify") (param i32) (result i32)
+            r#"{before}
+               (func (export "shoal:plugin/channel@0.1.0#notify") (param i32) (result i32)
+                 {locals}
                  (i32.store (i32.const 1032) (i32.const 512))
                  (i32.store (i32.const 1036) (i32.const 11))
                  {doing}
