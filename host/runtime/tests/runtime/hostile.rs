@@ -37,6 +37,8 @@ mod pieces;
 pub(crate) mod repeat;
 #[path = "hostile/resolver.rs"]
 mod resolver;
+#[path = "hostile/rules.rs"]
+mod rules;
 #[path = "hostile/server.rs"]
 mod server;
 #[path = "hostile/services.rs"]
@@ -80,6 +82,7 @@ pub(crate) fn all() -> impl Iterator<Item = Named> {
         http::CASES,
         network::CASES,
         services::CASES,
+        rules::CASES,
         start::CASES,
         structure::CASES,
         code::CASES,

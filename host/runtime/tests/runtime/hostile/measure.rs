@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use shoal_model::grant::{Grants, Kind};
 use shoal_model::limit::CallLimits;
 use shoal_runtime::{
-    Call, InstallOptions, Installed, MemoryKeyValue, MemoryRelay, Plugin, Runtime, RuntimeOptions,
-    Services,
+    Call, CallError, InstallOptions, Installed, MemoryKeyValue, MemoryRelay, Plugin, Runtime,
+    RuntimeOptions, Services,
 };
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -234,6 +234,9 @@ async fn attempt(runtime: &Runtime, attack: &Attack, file: Vec<u8>) -> (Outcome,
         Err(refusal) => return (refused(refusal.to_string()), None),
     };
     let kind = plugin.kind();
+    if let Err(error) = rules(&plugin).await {
+        return (Outcome::of(&error), Some(kind));
+    }
     let installed = match set_up(&plugin) {
         Ok(installed) => installed,
         Err(error) => return (refused(error), Some(kind)),
@@ -246,14 +249,30 @@ async fn attempt(runtime: &Runtime, attack: &Attack, file: Vec<u8>) -> (Outcome,
         let context = attack.deadline.map_or_else(context, within);
         let Call { outcome: ended, .. } = kinds::call(&installed, &context).await;
         if let Err(error) = ended {
-            outcome = Outcome {
-                code: error.code().to_owned(),
-                text: error.to_string(),
-            };
+            outcome = Outcome::of(&error);
             break;
         }
     }
     (outcome, Some(kind))
+}
+
+/// Asks a plugin what it thinks of its example, and of settings of a version before, if it has rules for settings.
+async fn rules(plugin: &Plugin) -> Result<(), CallError> {
+    let example = plugin.manifest().example.clone().unwrap_or_default();
+    let settings = serde_json::Value::Object(example).to_string();
+    // That it does not like them is no harm.
+    let _ = plugin.validate_settings(&settings).await.outcome?;
+    let migrated = plugin.migrate_settings("0.0.1", &settings, |_| false).await;
+    migrated.outcome.map(drop)
+}
+
+impl Outcome {
+    fn of(error: &CallError) -> Outcome {
+        Outcome {
+            code: error.code().to_owned(),
+            text: error.to_string(),
+        }
+    }
 }
 
 /// Installs a plugin with all that it asks for, and the settings that it gives as its example.
