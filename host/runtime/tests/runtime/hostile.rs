@@ -5,6 +5,10 @@
 //! hostile` runs the same cases, each in a process of its own, and prints what they cost; `cargo xtask hostile
 //! DIR` does so with files of others.
 
+#[path = "hostile/answers.rs"]
+mod answers;
+#[path = "hostile/billing.rs"]
+mod billing;
 #[path = "hostile/bytes.rs"]
 mod bytes;
 #[path = "hostile/case.rs"]
@@ -79,7 +83,9 @@ pub(crate) fn all() -> impl Iterator<Item = Named> {
         flood::CASES,
         contract::CASES,
         kinds::CASES,
+        billing::CASES,
         http::CASES,
+        answers::CASES,
         network::CASES,
         services::CASES,
         rules::CASES,
