@@ -23,6 +23,9 @@ pub const VALUE_MAX_BYTES: usize = 64 << 10;
 pub const KEYS_MAX: usize = 1000;
 /// Keys and values of one installation together, in bytes.
 pub const KEY_VALUE_MAX_BYTES: usize = 1 << 20;
+/// Times that one call may turn to its values: each key read and written once. The time that the store takes for them is
+/// nobody's but that of all tenants.
+const TURNS_MAX: u32 = 2000;
 
 /// Longest life of a value that has an end; longer ones are as good as for ever.
 const TTL_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -154,6 +157,14 @@ impl State {
     where
         F: Future<Output = Result<T, KeyValueError>>,
     {
+        if self.provided.value_turns >= TURNS_MAX {
+            let why = format!(
+                "{TURNS_MAX} times are the most that one call may turn to its values: go on in the next call"
+            );
+            self.log().remark(why.clone());
+            return Err(wit::KvError::Unavailable(why));
+        }
+        self.provided.value_turns += 1;
         let values = self.provided.services.kv.clone().ok_or_else(|| {
             wit::KvError::Unavailable("values can only be kept while a call is served".to_owned())
         })?;

@@ -1,10 +1,11 @@
-//! A loaded plugin: compiled, checked against its kind's contract, ready to be installed.
+//! A loaded plugin: compiled, checked against its kind's contract ([`load`]), ready to be installed.
+
+mod load;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use shoal_model::grant::{Capability, CapabilityKind, Grants, Kind};
@@ -13,21 +14,17 @@ use shoal_model::{Digest, InstallationId};
 use wasmtime::component::Component;
 
 use crate::admission::Share;
-use crate::artifact::{Artifacts, Mark};
 use crate::call::{CallError, CallReport};
-use crate::compile::{self, Compiler, NotCompiled};
 use crate::egress::Network;
 use crate::egress::allow::{BadDestination, Permits};
 use crate::engine::Sort;
 use crate::failure::busy;
-use crate::inspect::{Inspection, capability_of, inspect};
+use crate::inspect::{Inspection, capability_of};
 use crate::install::{InstallOptions, World};
 use crate::installed::{Installed, InstalledParts};
 use crate::link::{Linked, Shape, reason};
 use crate::mail::Recipients;
-use crate::manifest::{LimitClass, Manifest};
-use crate::optional::{nothing, refusal};
-use crate::refusal::Refusal;
+use crate::manifest::Manifest;
 use crate::run::{Given, Live, Work};
 use crate::runtime::{Inner, Machine};
 use crate::secrets::{BadSecret, Secrets};
@@ -299,53 +296,6 @@ impl Plugin {
         self.symbols.as_ref()
     }
 
-    /// See [`Runtime::load`](crate::Runtime::load).
-    pub(crate) async fn load(runtime: Arc<Inner>, bytes: Vec<u8>) -> Result<Arc<Plugin>, Refusal> {
-        let (shared, bytes) = (Arc::clone(&runtime), Arc::new(bytes));
-        let read = Arc::clone(&bytes);
-        let found = blocking(move || Found::new(&shared, &read)).await?;
-        let found = match found.component {
-            Some(_) => found,
-            None => compiled(&runtime, found, bytes).await?,
-        };
-        let Found {
-            inspection,
-            sort,
-            limits,
-            symbols,
-            component,
-        } = found;
-        let component = component.expect("found or compiled above");
-        let mark = mark(&runtime, &inspection)?;
-        let plugin = blocking(move || {
-            let kind = inspection.kind;
-            // All that is asked for, so that a wrong type is found now and not when it is granted.
-            let shape = Shape::of(&inspection.manifest.asked());
-            let linked = link(machine(&runtime, sort), &component, kind, shape)
-                .map_err(|reason| Refusal::Incompatible { kind, reason })?;
-            Ok(Plugin {
-                inspection,
-                sort,
-                component,
-                limits,
-                symbols,
-                linked: Mutex::new(HashMap::from([(shape, linked)])),
-                runtime,
-            })
-        })
-        .await?;
-        plugin.start_once().await?;
-        drop(mark);
-        Ok(Arc::new(plugin))
-    }
-
-    /// Instantiates it once with nothing open: checks the types of its functions and its start-up code.
-    async fn start_once(&self) -> Result<(), Refusal> {
-        let (started, _) = self.alone(&self.closed_link(), nothing()).await;
-        started.map_err(|failed| refusal(self.kind(), failed))?;
-        self.start_rules_once().await
-    }
-
     /// It with all that it asks for linked, as if granted; what is behind it is another question.
     pub(crate) fn closed_link(&self) -> Linked {
         let shape = Shape::of(&self.manifest().asked());
@@ -394,132 +344,6 @@ impl fmt::Debug for Plugin {
             .field("digest", &self.digest())
             .finish_non_exhaustive()
     }
-}
-
-/// What is known of a component before it runs.
-struct Found {
-    inspection: Inspection,
-    sort: Sort,
-    limits: CallLimits,
-    symbols: Option<Arc<Symbols>>,
-    /// `None` until it is compiled.
-    component: Option<Component>,
-}
-
-impl Found {
-    fn new(runtime: &Inner, bytes: &[u8]) -> Result<Found, Refusal> {
-        let inspection = inspect(bytes)?;
-        let kind = inspection.kind;
-        if let Some(artifacts) = &runtime.artifacts
-            && artifacts.is_suspect(&inspection.digest)
-        {
-            return Err(Refusal::Suspect(inspection.digest));
-        }
-        let asked = inspection.manifest.limits;
-        let sort = match (asked.class, kind) {
-            (LimitClass::Standard, Kind::BillingRule) => Sort::Exact,
-            (LimitClass::Standard, _) => Sort::General,
-            (LimitClass::Large, Kind::BillingRule) => return Err(Refusal::LargeBillingRule),
-            (LimitClass::Large, _) if runtime.large.is_some() => Sort::Large,
-            (LimitClass::Large, _) => return Err(Refusal::LargeNotAllowed),
-        };
-        let limits = asked
-            .within(runtime.limits(kind))
-            .map_err(Refusal::LimitBeyond)?;
-        let engine = &machine(runtime, sort).engine;
-        let artifacts = runtime.artifacts.as_ref();
-        let component = match artifacts {
-            Some(artifacts) => {
-                let _mark = mark(runtime, &inspection)?;
-                artifacts.load(engine, &inspection.digest)
-            }
-            None => None,
-        };
-        let mut stats = runtime.compiled.lock();
-        match component {
-            Some(_) => stats.hits += 1,
-            None => stats.misses += 1,
-        }
-        drop(stats);
-        Ok(Found {
-            symbols: Symbols::of(bytes).map(Arc::new),
-            inspection,
-            sort,
-            limits,
-            component,
-        })
-    }
-}
-
-/// Compiles a component, one at a time: each takes tens of MiB and all processors.
-async fn compiled(
-    runtime: &Arc<Inner>,
-    found: Found,
-    bytes: Arc<Vec<u8>>,
-) -> Result<Found, Refusal> {
-    let _turn = runtime.compiling.acquire().await.ok();
-    let began = Instant::now();
-    let compiled = compiled_in_turn(runtime, found, bytes).await;
-    runtime.compiled.lock().compiling += began.elapsed();
-    compiled
-}
-
-async fn compiled_in_turn(
-    runtime: &Arc<Inner>,
-    mut found: Found,
-    bytes: Arc<Vec<u8>>,
-) -> Result<Found, Refusal> {
-    let (kind, sort) = (found.inspection.kind, found.sort);
-    let limits = match sort {
-        Sort::Large => runtime.options.compile.large(),
-        Sort::General | Sort::Exact => runtime.options.compile,
-    };
-    let code = match &runtime.options.compiler {
-        Compiler::InProcess => None,
-        Compiler::Child { program, arguments } => {
-            let code = compile::in_child(program, arguments, sort, limits, &bytes).await;
-            Some(code.map_err(|why| not_compiled(why, kind))?)
-        }
-    };
-    let runtime = Arc::clone(runtime);
-    blocking(move || {
-        let _mark = mark(&runtime, &found.inspection)?;
-        let engine = &machine(&runtime, sort).engine;
-        let incompatible = |reason: String| Refusal::Incompatible { kind, reason };
-        found.component = Some(match (code, &runtime.artifacts) {
-            (Some(code), Some(artifacts)) => artifacts
-                .keep(engine, &found.inspection.digest, &code)
-                .map_err(|e| incompatible(e.to_string()))?,
-            _ => Component::from_binary(engine, &bytes).map_err(|e| incompatible(reason(&e)))?,
-        });
-        Ok(found)
-    })
-    .await
-}
-
-fn not_compiled(why: NotCompiled, kind: Kind) -> Refusal {
-    match why {
-        NotCompiled::Invalid(reason) => Refusal::Incompatible { kind, reason },
-        NotCompiled::TooMuch(what) => Refusal::CompileLimit(what),
-        NotCompiled::Broken(what) => Refusal::CompilerFailed(what),
-    }
-}
-
-/// Off the async threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
-) -> Result<T, Refusal> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| Err(Refusal::CannotStart("its loading was cut off".to_owned())))
-}
-
-/// Names a component while its code is at work in this process for the first time.
-fn mark(runtime: &Inner, inspection: &Inspection) -> Result<Option<Mark>, Refusal> {
-    let mark = |artifacts: &Artifacts| {
-        let mark = artifacts.mark(&inspection.digest);
-        mark.map_err(|e| Refusal::CompilerFailed(format!("its start cannot be noted: {e}")))
-    };
-    runtime.artifacts.as_ref().map(mark).transpose()
 }
 
 fn machine(runtime: &Inner, sort: Sort) -> &Machine {

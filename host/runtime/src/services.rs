@@ -36,6 +36,8 @@ pub(crate) struct Provided {
     pub(crate) work: String,
     /// Messages that the present call has sent.
     pub(crate) mails: u32,
+    /// Times that the present call has turned to its values.
+    pub(crate) value_turns: u32,
 }
 
 impl Provided {
@@ -43,5 +45,6 @@ impl Provided {
     pub(crate) fn begin_call(&mut self, work: String) {
         self.work = work;
         self.mails = 0;
+        self.value_turns = 0;
     }
 }

@@ -5,8 +5,16 @@
 //! hostile` runs the same cases, each in a process of its own, and prints what they cost; `cargo xtask hostile
 //! DIR` does so with files of others.
 
+#[path = "hostile/answers.rs"]
+mod answers;
+#[path = "hostile/billing.rs"]
+mod billing;
+#[path = "hostile/bytes.rs"]
+mod bytes;
 #[path = "hostile/case.rs"]
 pub(crate) mod case;
+#[path = "hostile/code.rs"]
+mod code;
 #[path = "hostile/compute.rs"]
 mod compute;
 #[path = "hostile/contract.rs"]
@@ -25,12 +33,20 @@ mod kinds;
 pub(crate) mod measure;
 #[path = "hostile/memory.rs"]
 mod memory;
+#[path = "hostile/network.rs"]
+mod network;
 #[path = "hostile/pieces.rs"]
 mod pieces;
 #[path = "hostile/repeat.rs"]
 pub(crate) mod repeat;
+#[path = "hostile/resolver.rs"]
+mod resolver;
+#[path = "hostile/rules.rs"]
+mod rules;
 #[path = "hostile/server.rs"]
 mod server;
+#[path = "hostile/services.rs"]
+mod services;
 #[path = "hostile/start.rs"]
 mod start;
 #[path = "hostile/structure.rs"]
@@ -67,9 +83,15 @@ pub(crate) fn all() -> impl Iterator<Item = Named> {
         flood::CASES,
         contract::CASES,
         kinds::CASES,
+        billing::CASES,
         http::CASES,
+        answers::CASES,
+        network::CASES,
+        services::CASES,
+        rules::CASES,
         start::CASES,
         structure::CASES,
+        code::CASES,
     ]
     .into_iter()
     .flatten()

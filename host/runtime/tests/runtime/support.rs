@@ -54,6 +54,8 @@ impl Guest<'_> {
              world guest {{
                import shoal:plugin/log@0.1.0;
                import shoal:plugin/net@0.1.0;
+               import shoal:plugin/kv@0.1.0;
+               import shoal:plugin/mail@0.1.0;
                import shoal:plugin/ingest@0.1.0;
                import wasi:cli/stderr@0.2.6;
                import wasi:cli/stdout@0.2.6;

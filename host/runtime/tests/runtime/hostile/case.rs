@@ -29,6 +29,8 @@ pub(crate) struct Attack {
     pub(crate) calls: u32,
     /// How a server answers each connection that the guest makes; `{port}` in its text is that server's.
     pub(crate) serves: Option<Answer>,
+    /// Whether names are looked up at a resolver of the case's own.
+    pub(crate) resolves: bool,
 }
 
 /// What is loaded.
@@ -127,6 +129,7 @@ impl Attack {
             deadline: None,
             calls: 1,
             serves: None,
+            resolves: false,
         }
     }
 
@@ -142,6 +145,16 @@ impl Attack {
 
     pub(crate) fn serving(mut self, answer: Answer) -> Attack {
         self.serves = Some(answer);
+        self
+    }
+
+    /// With further fields of its module.
+    pub(crate) fn after(self, fields: &str) -> Attack {
+        self.text(|text| text.code.push_str(fields))
+    }
+
+    pub(crate) fn resolving(mut self) -> Attack {
+        self.resolves = true;
         self
     }
 

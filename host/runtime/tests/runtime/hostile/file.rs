@@ -5,9 +5,9 @@ use std::path::Path;
 use shoal_model::grant::Kind;
 use shoal_runtime::{Refusal, inspect};
 
+use super::bytes::custom;
 use super::case::Attack;
 use super::measure::{Measured, Outcome, measure};
-use super::structure::custom;
 
 /// Calls of each file: the second finds what the first left behind.
 const CALLS: u32 = 3;

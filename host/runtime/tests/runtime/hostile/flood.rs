@@ -162,7 +162,7 @@ fn a_million_timers() -> Case {
 fn a_million_handles_of_its_own() -> Case {
     by_handles(
         "making resources of a type of its own (resource.new) again and again",
-        Attack::bytes(super::structure::beside_well(
+        Attack::bytes(super::bytes::beside_well(
             r#"(component
                  (type $r (resource (rep i32)))
                  (core func $new (canon resource.new $r))

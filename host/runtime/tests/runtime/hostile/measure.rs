@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use shoal_model::grant::{Grants, Kind};
 use shoal_model::limit::CallLimits;
-use shoal_runtime::{Call, InstallOptions, Installed, Plugin, Runtime, RuntimeOptions};
+use shoal_runtime::{
+    Call, CallError, InstallOptions, Installed, MemoryKeyValue, MemoryRelay, Plugin, Runtime,
+    RuntimeOptions, Services,
+};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::case::{Attack, Case, Ends};
-use super::{kinds, server};
+use super::{kinds, resolver, server};
 use crate::support::{Guest, context, id, installed, options, well_after, within};
 
 /// How much more memory the process may have in use after an attack than before: what its allocator keeps.
@@ -182,10 +185,17 @@ pub(crate) async fn measure(attack: &Attack, file: Vec<u8>, time_factor: u32) ->
         };
         (kind, limits)
     });
+    // For the case's own server; what the cases reach for otherwise is not in it.
+    let own = attack.serves.is_some();
+    let open = own.then(|| "127.0.0.1/32".parse().expect("a range"));
+    let resolver = match attack.resolves {
+        true => vec![resolver::start().await],
+        false => Vec::new(),
+    };
     let runtime = Runtime::new(RuntimeOptions {
         limits: limits.into(),
-        // For the case's own server; what the cases reach for otherwise is not in it.
-        allow_private: vec!["127.0.0.1/32".parse().expect("a range")],
+        allow_private: open.into_iter().collect(),
+        resolvers: resolver,
         ..options()
     })
     .expect("a runtime");
@@ -224,6 +234,9 @@ async fn attempt(runtime: &Runtime, attack: &Attack, file: Vec<u8>) -> (Outcome,
         Err(refusal) => return (refused(refusal.to_string()), None),
     };
     let kind = plugin.kind();
+    if let Err(error) = rules(&plugin).await {
+        return (Outcome::of(&error), Some(kind));
+    }
     let installed = match set_up(&plugin) {
         Ok(installed) => installed,
         Err(error) => return (refused(error), Some(kind)),
@@ -236,23 +249,45 @@ async fn attempt(runtime: &Runtime, attack: &Attack, file: Vec<u8>) -> (Outcome,
         let context = attack.deadline.map_or_else(context, within);
         let Call { outcome: ended, .. } = kinds::call(&installed, &context).await;
         if let Err(error) = ended {
-            outcome = Outcome {
-                code: error.code().to_owned(),
-                text: error.to_string(),
-            };
+            outcome = Outcome::of(&error);
             break;
         }
     }
     (outcome, Some(kind))
 }
 
+/// Asks a plugin what it thinks of its example, and of settings of a version before, if it has rules for settings.
+async fn rules(plugin: &Plugin) -> Result<(), CallError> {
+    let example = plugin.manifest().example.clone().unwrap_or_default();
+    let settings = serde_json::Value::Object(example).to_string();
+    // That it does not like them is no harm.
+    let _ = plugin.validate_settings(&settings).await.outcome?;
+    let migrated = plugin.migrate_settings("0.0.1", &settings, |_| false).await;
+    migrated.outcome.map(drop)
+}
+
+impl Outcome {
+    fn of(error: &CallError) -> Outcome {
+        Outcome {
+            code: error.code().to_owned(),
+            text: error.to_string(),
+        }
+    }
+}
+
 /// Installs a plugin with all that it asks for, and the settings that it gives as its example.
 fn set_up(plugin: &Arc<Plugin>) -> Result<Arc<Installed>, String> {
     let asked: Grants = plugin.manifest().asked();
     let example = plugin.manifest().example.clone().unwrap_or_default();
-    plugin
-        .install(InstallOptions::new(id(), asked, example))
-        .map_err(|error| error.to_string())
+    let services = Services {
+        kv: Some(Arc::new(MemoryKeyValue::new(|| context().now))),
+        mail: Some(Arc::new(MemoryRelay::default())),
+    };
+    let options = InstallOptions {
+        services,
+        ..InstallOptions::new(id(), asked, example)
+    };
+    plugin.install(options).map_err(|error| error.to_string())
 }
 
 /// A well-behaved check of somebody else, called again and again.
