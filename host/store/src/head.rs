@@ -3,11 +3,12 @@
 //! Invariants:
 //! 1. A slot is given to another series only when its series has no sample in the head and no append under way
 //!    names it ([`TenantHead::evict`]); so a slot means one series wherever its samples are.
-//! 2. Samples are applied in the order of the log, so that replaying the log gives the same head.
+//! 2. Samples are applied in the order of the log, so that replaying the log gives the same head ([`replay`]).
 //! 3. [`TenantHead::freeze`] splits the samples at a commit; the frozen part does not change until it is in a segment.
 
 pub(crate) mod columns;
 pub(crate) mod index;
+pub(crate) mod replay;
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -20,7 +21,6 @@ use shoal_model::telemetry::MetricKind;
 use shoal_model::time::Hour;
 use shoal_model::usage::{Owner, Usage};
 
-use crate::codec::Malformed;
 use crate::log::record::{Definition, Record};
 use crate::matcher::Matcher;
 use crate::postings::matching;
@@ -164,11 +164,7 @@ impl TenantHead {
         serial: u64,
         now: Timestamp,
     ) {
-        let at = slot as usize;
-        if self.entries.len() <= at {
-            self.entries.resize_with(at + 1, || None);
-        }
-        self.entries[at] = Some(Entry {
+        let entry = Entry {
             serial,
             fingerprint,
             labels: self.index.insert(slot, labels),
@@ -179,8 +175,17 @@ impl TenantHead {
             counted_hour: NEVER,
             touched_turn: AtomicU64::new(0),
             last_received: AtomicI64::new(now.0),
-        });
-        self.by_fingerprint.insert(fingerprint, slot);
+        };
+        self.occupy(slot, entry);
+    }
+
+    fn occupy(&mut self, slot: u32, entry: Entry) {
+        let at = slot as usize;
+        if self.entries.len() <= at {
+            self.entries.resize_with(at + 1, || None);
+        }
+        self.by_fingerprint.insert(entry.fingerprint, slot);
+        self.entries[at] = Some(entry);
     }
 
     fn owner(&mut self, owner: Option<Owner>) -> Arc<OwnerState> {
@@ -266,95 +271,6 @@ impl TenantHead {
         for (slot, (time, value)) in record.slots.iter().zip(samples) {
             self.active.push(*slot, *time, *value);
         }
-    }
-
-    /// Takes over a record read from the log. `serials` is where new series get theirs from.
-    ///
-    /// # Errors
-    /// When the record contradicts those before it, or names a slot that is not defined or not below [`SLOTS_MAX`].
-    pub(crate) fn replay(
-        &mut self,
-        record: &Record,
-        epoch: u64,
-        serials: &AtomicU64,
-    ) -> Result<(), Malformed> {
-        for definition in &record.definitions {
-            self.replay_definition(definition, record.received, serials)?;
-        }
-        if record.slots.iter().any(|slot| self.entry(*slot).is_none()) {
-            return Err(Malformed("a sample's series is not defined"));
-        }
-        let mut counted = Vec::new();
-        for slot in &record.slots {
-            if let Some(entry) = self.entry(*slot) {
-                entry.last_received.fetch_max(record.received.0, Relaxed);
-                counted.push(Counted {
-                    slot: *slot,
-                    owner: entry.owner.clone(),
-                });
-            }
-        }
-        self.apply(record, &counted, epoch);
-        Ok(())
-    }
-
-    fn replay_definition(
-        &mut self,
-        definition: &Definition,
-        received: Timestamp,
-        serials: &AtomicU64,
-    ) -> Result<(), Malformed> {
-        if definition.slot >= SLOTS_MAX {
-            return Err(Malformed("a series is out of range"));
-        }
-        let fingerprint = definition.labels.fingerprint();
-        let meta = SeriesMeta {
-            kind: definition.kind,
-            unit: definition.unit.clone(),
-            owner: definition.owner.clone(),
-        };
-        match self.by_fingerprint.get(&fingerprint) {
-            Some(slot) if *slot == definition.slot => {
-                let owner = self.owner(meta.owner);
-                if let Some(Some(entry)) = self.entries.get_mut(definition.slot as usize) {
-                    entry.set_meta(meta.kind, meta.unit, owner);
-                }
-                return Ok(());
-            }
-            // It was evicted and came back elsewhere.
-            Some(slot) => self.replay_eviction(*slot)?,
-            None => {}
-        }
-        if self.entry(definition.slot).is_some() {
-            self.replay_eviction(definition.slot)?;
-        }
-        let serial = serials.fetch_add(1, Relaxed);
-        self.insert(
-            definition.slot,
-            &definition.labels,
-            fingerprint,
-            meta,
-            serial,
-            received,
-        );
-        Ok(())
-    }
-
-    fn replay_eviction(&mut self, slot: u32) -> Result<(), Malformed> {
-        if self.active.has(slot) {
-            return Err(Malformed("a series is replaced while it has samples"));
-        }
-        self.remove(slot);
-        Ok(())
-    }
-
-    /// Ends a replay: unoccupied slots are free from here on.
-    pub(crate) fn end_replay(&mut self) {
-        self.free = (0u32..)
-            .zip(&self.entries)
-            .filter(|(_, entry)| entry.is_none())
-            .map(|(slot, _)| slot)
-            .collect();
     }
 
     /// Splits off the samples applied so far. A part that was split off before and is not yet in a segment becomes

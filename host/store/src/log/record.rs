@@ -2,10 +2,14 @@
 //!
 //! Records name series by their place in the tenant's table. A series is defined in the log again after every flush,
 //! because a flush gives the space of earlier definitions away.
+//!
+//! [`Record`] is what is written. [`LoggedRecord`] is what is read: its texts stay where they lie, because a replay
+//! keeps one of each and meets them a million times.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use shoal_model::labels::{Label, Labels};
+use shoal_model::labels::Labels;
 use shoal_model::telemetry::MetricKind;
 use shoal_model::time::Hour;
 use shoal_model::usage::{Meter, Owner, Usage};
@@ -36,6 +40,40 @@ pub(crate) struct Definition {
     pub(crate) owner: Option<Owner>,
 }
 
+/// One append, read from the log.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LoggedRecord<'a> {
+    pub(crate) tenant: TenantId,
+    pub(crate) received: Timestamp,
+    pub(crate) definitions: Vec<LoggedDefinition<'a>>,
+    /// Of all definitions, one after the other.
+    labels: Vec<LoggedLabel<'a>>,
+    pub(crate) usage: Vec<Usage>,
+    pub(crate) slots: Vec<u32>,
+    pub(crate) times_ms: Vec<i64>,
+    pub(crate) values: Vec<f64>,
+}
+
+/// The name and value of a label in the log.
+pub(crate) type LoggedLabel<'a> = (&'a str, &'a str);
+
+/// A definition read from the log; see [`LoggedRecord::labels`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LoggedDefinition<'a> {
+    pub(crate) slot: u32,
+    pub(crate) kind: MetricKind,
+    pub(crate) unit: &'a str,
+    pub(crate) owner: LoggedOwner<'a>,
+    labels: Range<usize>,
+}
+
+/// Whose usage a series is, as a number for the sort and a name; the name of nobody is empty.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LoggedOwner<'a> {
+    sort: u8,
+    subject: &'a str,
+}
+
 impl Record {
     /// Appends the record's bytes.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
@@ -61,13 +99,32 @@ impl Record {
             out.extend_from_slice(&value.to_bits().to_le_bytes());
         }
     }
+}
 
+impl Definition {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, u64::from(self.slot));
+        out.push(self.kind as u8);
+        put_text(out, &self.unit);
+        let owner = LoggedOwner::of(self.owner.as_ref());
+        out.push(owner.sort);
+        put_text(out, owner.subject);
+        put_varint(out, self.labels.len() as u64);
+        for label in &self.labels {
+            put_text(out, &label.name);
+            put_text(out, &label.value);
+        }
+    }
+}
+
+impl<'a> LoggedRecord<'a> {
     /// Reads one record.
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Record, Malformed> {
+    pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<LoggedRecord<'a>, Malformed> {
         let tenant = TenantId(reader.signed()?);
         let received = Timestamp(reader.signed()?);
+        let mut labels = Vec::new();
         let definitions = (0..reader.len(5)?)
-            .map(|_| Definition::decode(reader))
+            .map(|_| LoggedDefinition::decode(reader, &mut labels))
             .collect::<Result<_, _>>()?;
         let usage = decode_usage(reader)?;
         let samples = reader.len(10)?;
@@ -87,66 +144,85 @@ impl Record {
         for _ in 0..samples {
             values.push(f64::from_bits(reader.u64()?));
         }
-        Ok(Record {
+        Ok(LoggedRecord {
             tenant,
             received,
             definitions,
+            labels,
             usage,
             slots,
             times_ms,
             values,
         })
     }
+
+    /// The labels of one of its definitions, sorted by name, each name once, no value empty.
+    pub(crate) fn labels(&self, definition: &LoggedDefinition<'_>) -> &[LoggedLabel<'a>] {
+        &self.labels[definition.labels.clone()]
+    }
 }
 
-impl Definition {
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_varint(out, u64::from(self.slot));
-        out.push(self.kind as u8);
-        put_text(out, &self.unit);
-        let (sort, subject) = match &self.owner {
-            Some(Owner::StandardHost(subject)) => (0, subject.as_str()),
-            Some(Owner::MicroHost(subject)) => (1, subject.as_str()),
-            Some(Owner::Service(subject)) => (2, subject.as_str()),
-            None => (3, ""),
-        };
-        out.push(sort);
-        put_text(out, subject);
-        put_varint(out, self.labels.len() as u64);
-        for label in &self.labels {
-            put_text(out, &label.name);
-            put_text(out, &label.value);
-        }
-    }
-
-    fn decode(reader: &mut Reader<'_>) -> Result<Definition, Malformed> {
+impl<'a> LoggedDefinition<'a> {
+    fn decode(
+        reader: &mut Reader<'a>,
+        labels: &mut Vec<LoggedLabel<'a>>,
+    ) -> Result<LoggedDefinition<'a>, Malformed> {
         let slot = reader.varint_u32()?;
         let kind = MetricKind::from_number(reader.u8()?)
             .ok_or(Malformed("the kind of a metric is unknown"))?;
-        let unit = reader.shared_text()?;
-        let sort = reader.u8()?;
-        let subject = reader.text()?.to_owned();
-        let owner = match sort {
-            0 => Some(Owner::StandardHost(subject)),
-            1 => Some(Owner::MicroHost(subject)),
-            2 => Some(Owner::Service(subject)),
-            3 => None,
-            _ => return Err(Malformed("the sort of an owner is unknown")),
+        let unit = reader.text()?;
+        let owner = LoggedOwner {
+            sort: reader.u8()?,
+            subject: reader.text()?,
         };
-        let mut labels = Vec::new();
-        for _ in 0..reader.len(2)? {
-            labels.push(Label {
-                name: reader.shared_text()?,
-                value: reader.shared_text()?,
-            });
+        if owner.sort > NOBODY {
+            return Err(Malformed("the sort of an owner is unknown"));
         }
-        Ok(Definition {
+        let begin = labels.len();
+        for _ in 0..reader.len(2)? {
+            labels.push((reader.text()?, reader.text()?));
+        }
+        let own = &labels[begin..];
+        if !own.is_sorted_by(|a, b| a.0 < b.0) || own.iter().any(|(_, value)| value.is_empty()) {
+            return Err(Malformed("the labels of a series are no set"));
+        }
+        Ok(LoggedDefinition {
             slot,
-            labels: Labels::from_labels(labels),
             kind,
             unit,
             owner,
+            labels: begin..labels.len(),
         })
+    }
+}
+
+/// The sort of those who have no owner.
+const NOBODY: u8 = 3;
+
+impl<'a> LoggedOwner<'a> {
+    fn of(owner: Option<&'a Owner>) -> LoggedOwner<'a> {
+        let (sort, subject) = match owner {
+            Some(Owner::StandardHost(subject)) => (0, subject.as_str()),
+            Some(Owner::MicroHost(subject)) => (1, subject.as_str()),
+            Some(Owner::Service(subject)) => (2, subject.as_str()),
+            None => (NOBODY, ""),
+        };
+        LoggedOwner { sort, subject }
+    }
+
+    /// Whether it is this one.
+    pub(crate) fn is(self, owner: Option<&Owner>) -> bool {
+        self == LoggedOwner::of(owner)
+    }
+
+    pub(crate) fn to_owner(self) -> Option<Owner> {
+        let subject = self.subject.to_owned();
+        match self.sort {
+            0 => Some(Owner::StandardHost(subject)),
+            1 => Some(Owner::MicroHost(subject)),
+            2 => Some(Owner::Service(subject)),
+            _ => None,
+        }
     }
 }
 
@@ -246,8 +322,25 @@ mod tests {
         let mut bytes = Vec::new();
         record().encode(&mut bytes);
         let mut reader = Reader::new(&bytes);
-        assert_eq!(Record::decode(&mut reader), Ok(record()));
+        let logged = LoggedRecord::decode(&mut reader).expect("a whole record");
         assert!(reader.is_empty());
+        let definition = |from: &LoggedDefinition<'_>| Definition {
+            slot: from.slot,
+            labels: Labels::from_pairs(logged.labels(from).iter().copied()),
+            kind: from.kind,
+            unit: from.unit.into(),
+            owner: from.owner.to_owner(),
+        };
+        let read = Record {
+            tenant: logged.tenant,
+            received: logged.received,
+            definitions: logged.definitions.iter().map(definition).collect(),
+            usage: logged.usage.clone(),
+            slots: logged.slots.clone(),
+            times_ms: logged.times_ms.clone(),
+            values: logged.values.clone(),
+        };
+        assert_eq!(read, record());
     }
 
     #[test]
@@ -256,9 +349,32 @@ mod tests {
         record().encode(&mut bytes);
         for len in 0..bytes.len() {
             assert!(
-                Record::decode(&mut Reader::new(&bytes[..len])).is_err(),
+                LoggedRecord::decode(&mut Reader::new(&bytes[..len])).is_err(),
                 "{len}"
             );
+        }
+    }
+
+    #[test]
+    fn labels_that_are_no_set_are_malformed() {
+        let with_labels = |labels: &[(&str, &str)]| {
+            let mut bytes = vec![0, 0, 1, 9, MetricKind::Counter as u8, 0, NOBODY, 0];
+            bytes.push(labels.len() as u8);
+            for (name, value) in labels {
+                put_text(&mut bytes, name);
+                put_text(&mut bytes, value);
+            }
+            bytes.extend([0, 0]);
+            bytes
+        };
+        let decodes = |bytes: &[u8]| LoggedRecord::decode(&mut Reader::new(bytes)).is_ok();
+        assert!(decodes(&with_labels(&[("a", "1"), ("b", "2")])));
+        for labels in [
+            [("b", "1"), ("a", "2")],
+            [("a", "1"), ("a", "2")],
+            [("a", "1"), ("b", "")],
+        ] {
+            assert!(!decodes(&with_labels(&labels)), "{labels:?}");
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Opens a store: checks the folder against the catalog and rebuilds the head from the log.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use shoal_model::Timestamp;
+use shoal_model::{TenantId, Timestamp};
 
 use super::flush::segment_folder_of;
 use super::shared::Shared;
@@ -15,9 +15,10 @@ use super::{OpenError, Recovered};
 use crate::catalog::{CatalogState, SegmentRecord};
 use crate::codec::{Malformed, Reader};
 use crate::head::SLOTS_MAX;
+use crate::head::replay::HeadReplay;
 use crate::log::Log;
 use crate::log::folder::{LogFolder, names};
-use crate::log::record::Record;
+use crate::log::record::LoggedRecord;
 use crate::options::StoreOptions;
 use crate::read::{Damage, ReadError};
 
@@ -114,24 +115,25 @@ pub(crate) fn open(
         ..Recovered::default()
     };
     let options = &shared.options;
+    let mut replay = Replay {
+        shared: &shared,
+        recovered: &mut recovered,
+        heads: HashMap::new(),
+    };
     let (log, commits) = Log::open(
         log_folder,
         options.log_file_bytes,
         options.log_files_max as usize,
         state.log_position,
-        |_, payload| replay(&shared, payload, &mut recovered),
+        |_, payload| replay.take(payload),
     )?;
+    replay.finish();
     recovered.commits = commits;
     if log.is_new() && state.log_position > 0 {
         tracing::warn!(
             log.position = state.log_position,
             "the log's files are gone: what was in them and not yet in a segment is lost"
         );
-    }
-    for tenant in shared.all_tenants() {
-        let mut head = tenant.head.write();
-        head.end_replay();
-        recovered.series += head.series_count() as u64;
     }
     shared.series.store(recovered.series, Relaxed);
     // Only now: a catalog that does not belong to this folder has been noticed by its log. And not when files are
@@ -152,25 +154,39 @@ pub(crate) fn open(
     })
 }
 
-fn replay(shared: &Shared, payload: &[u8], recovered: &mut Recovered) -> Result<(), Malformed> {
-    let mut reader = Reader::new(payload);
-    while !reader.is_empty() {
-        let record = Record::decode(&mut reader)?;
-        let tenant = shared.tenant(record.tenant);
+/// What a replay of the log has come to.
+struct Replay<'a> {
+    shared: &'a Shared,
+    recovered: &'a mut Recovered,
+    heads: HashMap<TenantId, HeadReplay>,
+}
+
+impl Replay<'_> {
+    fn take(&mut self, payload: &[u8]) -> Result<(), Malformed> {
         // All of the log is one epoch until the next flush.
-        let epoch = shared.gate.read().epoch;
-        let mut head = tenant.head.write();
-        if !head.has_room_for(record.slots.len()) {
-            return Err(Malformed("it has more samples than memory can hold"));
+        let epoch = self.shared.gate.read().epoch;
+        let mut reader = Reader::new(payload);
+        while !reader.is_empty() {
+            let record = LoggedRecord::decode(&mut reader)?;
+            let head = self.heads.entry(record.tenant).or_default();
+            head.replay(&record, epoch, &self.shared.serials)?;
+            let samples = record.slots.len() as u64;
+            self.shared.note_samples(samples, record.received);
+            self.recovered.samples += samples;
+            self.recovered.usage += record.usage.len() as u64;
+            self.shared.add_usage(record.tenant, record.usage);
         }
-        head.replay(&record, epoch, &shared.serials)?;
-        drop(head);
-        shared.note_samples(record.slots.len() as u64, record.received);
-        recovered.samples += record.slots.len() as u64;
-        recovered.usage += record.usage.len() as u64;
-        shared.add_usage(record.tenant, record.usage);
+        Ok(())
     }
-    Ok(())
+
+    /// Gives the heads to their tenants.
+    fn finish(self) {
+        for (id, head) in self.heads {
+            let head = head.finish();
+            self.recovered.series += head.series_count() as u64;
+            *self.shared.tenant(id).head.write() = head;
+        }
+    }
 }
 
 /// Counts the segments of the catalog that are missing or cut short; reads leave them out. When all are missing it is

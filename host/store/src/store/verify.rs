@@ -10,7 +10,7 @@ use crate::codec::Reader;
 use crate::log;
 use crate::log::folder::DiskFolder;
 use crate::log::frame::{self, FileHeader};
-use crate::log::record::Record;
+use crate::log::record::LoggedRecord;
 use crate::read::{Damage, ReadError};
 use crate::segment::page::{ChecksumUse, SegmentFile};
 use crate::segment::verify::{Checked, check_file, check_segment};
@@ -52,7 +52,7 @@ pub fn verify_segment_bytes(name: &str, bytes: Vec<u8>, checksums: ChecksumUse) 
 
 /// Reads bytes as a record of the log and as a log file; returns the samples and frames in them.
 pub fn verify_log_bytes(bytes: &[u8]) -> (u64, u64) {
-    let record = Record::decode(&mut Reader::new(bytes));
+    let record = LoggedRecord::decode(&mut Reader::new(bytes));
     let samples = record.map_or(0, |record| record.slots.len() as u64);
     let header = FileHeader::decode(bytes);
     let frames = header.map_or(0, |header| frame::scan(bytes, header.log_id).len() as u64);
@@ -69,7 +69,7 @@ fn check_log(path: &Path, position: u64, checked: &mut Checked) -> Result<(), Op
     let read = log::check(&folder, position, |_, payload| {
         let mut reader = Reader::new(payload);
         while !reader.is_empty() {
-            *samples += Record::decode(&mut reader)?.slots.len() as u64;
+            *samples += LoggedRecord::decode(&mut reader)?.slots.len() as u64;
         }
         Ok(())
     });
