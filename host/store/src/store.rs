@@ -11,7 +11,7 @@
 
 mod committer;
 mod flush;
-mod query;
+pub(crate) mod query;
 mod recover;
 mod shared;
 mod verify;

@@ -30,7 +30,7 @@ pub(crate) struct TenantIndex {
     pub(crate) times: StreamDirectory,
     pub(crate) integers: StreamDirectory,
     pub(crate) floats: StreamDirectory,
-    metas: Vec<MetricMetadata>,
+    pub(crate) metas: Vec<MetricMetadata>,
     sections: BTreeMap<u8, PagePointer>,
 }
 
@@ -335,6 +335,22 @@ impl<'a> TenantReader<'a> {
                 before = entry;
             }
             Ok(())
+        })
+    }
+
+    /// All series of a page of the series table, as they lie there.
+    pub(crate) fn entries(&self, page: usize) -> Result<Vec<SeriesEntry>, ReadError> {
+        let section = Section::Series.pages_name();
+        let count = PAGE_SERIES.min(self.index.series as usize - page * PAGE_SERIES);
+        let pointer = self.index.table[page];
+        self.file.decode_section(section, pointer, |reader| {
+            let mut entries: Vec<SeriesEntry> = Vec::with_capacity(count);
+            for _ in 0..count {
+                let before = entries.last();
+                let entry = SeriesEntry::decode(before.unwrap_or(&SeriesEntry::default()), reader)?;
+                entries.push(entry);
+            }
+            Ok(entries)
         })
     }
 

@@ -328,7 +328,7 @@ fn finish(merged: HashMap<u128, Merged>) -> Vec<SelectedSeries> {
 
 /// Joins the runs of series. Series whose runs share their times share the joined ones.
 #[derive(Default)]
-struct JoinedTimes {
+pub(crate) struct JoinedTimes {
     /// By the addresses of the parts.
     known: HashMap<Vec<usize>, Joined>,
 }
@@ -340,7 +340,7 @@ struct Joined {
 }
 
 impl JoinedTimes {
-    fn join(&mut self, mut runs: Vec<Run>) -> Run {
+    pub(crate) fn join(&mut self, mut runs: Vec<Run>) -> Run {
         if runs.len() == 1
             && let Some(run) = runs.pop()
         {
