@@ -7,6 +7,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::inspect::READY_MEMORY_BYTES;
 use wasmtime::{
     Config, Enabled, Engine, EngineWeak, PoolingAllocationConfig, Strategy, WasmBacktraceDetails,
 };
@@ -73,7 +74,7 @@ impl Sort {
     /// of an interpreter there lies nothing but the unused end of a large stack.
     fn keep_resident_bytes(self) -> usize {
         match self {
-            Sort::General | Sort::Exact => 256 << 10,
+            Sort::General | Sort::Exact => READY_MEMORY_BYTES as usize,
             Sort::Large => 0,
         }
     }

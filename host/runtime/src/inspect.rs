@@ -18,6 +18,9 @@ pub const COMPONENT_MAX_BYTES: usize = 16 << 20;
 /// Largest component of the class `large`: Python with its libraries takes 18 to 40 MB.
 pub const LARGE_COMPONENT_MAX_BYTES: usize = 64 << 20;
 
+/// Memory of an instance that stays mapped between calls, so that a fresh one need not be given it page by page.
+pub const READY_MEMORY_BYTES: u64 = 256 << 10;
+
 /// Custom sections that are listed; tools make about twenty.
 const CUSTOM_SECTIONS_MAX: usize = 100;
 /// Longest name of an import or export; the longest of WASI has 40.
@@ -40,6 +43,9 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// How large it is.
     pub size_bytes: u64,
+    /// Memory that a fresh instance has before it takes more: stack, data, and all that lies between. More than
+    /// [`READY_MEMORY_BYTES`] makes every call dearer.
+    pub memory_bytes: u64,
     /// Names and sizes of its custom sections, of all depths, in its order; what is the same name is one entry.
     pub custom_sections: Vec<(String, u64)>,
 }
@@ -73,6 +79,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
         imports: parts.imports,
         exports: parts.exports,
         size_bytes: bytes.len() as u64,
+        memory_bytes: parts.memory_bytes,
         custom_sections: parts.custom_sections,
     })
 }
@@ -124,6 +131,7 @@ struct Parts {
     imports: Vec<String>,
     exports: Vec<String>,
     manifests: Vec<Vec<u8>>,
+    memory_bytes: u64,
     custom_sections: Vec<(String, u64)>,
 }
 
@@ -148,6 +156,14 @@ fn read(bytes: &[u8]) -> Result<Parts, Refusal> {
                 for export in section {
                     let export = export.map_err(|e| malformed(&e))?;
                     parts.exports.push(name(export.name.name));
+                }
+            }
+            Payload::MemorySection(section) => {
+                for memory in section {
+                    let memory = memory.map_err(|e| malformed(&e))?;
+                    let page_bytes = 1u64 << memory.page_size_log2.unwrap_or(16).min(16);
+                    let bytes = memory.initial.saturating_mul(page_bytes);
+                    parts.memory_bytes = parts.memory_bytes.saturating_add(bytes);
                 }
             }
             Payload::CustomSection(section) => {

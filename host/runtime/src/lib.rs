@@ -67,7 +67,8 @@ pub use egress::InvalidRoots;
 pub use egress::address::{Cidr, InvalidCidr};
 pub use golden::GoldenResult;
 pub use inspect::{
-    COMPONENT_MAX_BYTES, Inspection, LARGE_COMPONENT_MAX_BYTES, capability_of, inspect,
+    COMPONENT_MAX_BYTES, Inspection, LARGE_COMPONENT_MAX_BYTES, READY_MEMORY_BYTES, capability_of,
+    inspect,
 };
 pub use install::InstallOptions;
 pub use installed::Installed;

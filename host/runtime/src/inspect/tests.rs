@@ -77,6 +77,16 @@ fn a_manifest_may_lie_in_a_module_inside() {
 }
 
 #[test]
+fn what_an_instance_has_in_memory_at_its_start_is_summed_over_its_modules() {
+    let bytes = component(&format!(
+        "(core module (memory 17)) (core module (memory 2 9)) {}",
+        manifest("")
+    ));
+    let inspection = inspect(&bytes).expect("read");
+    assert_eq!(inspection.memory_bytes, 19 * 65_536);
+}
+
+#[test]
 fn a_file_that_is_no_component_is_refused() {
     refused(b"", "the file is empty");
     refused(b"#!/bin/sh\n", "not WebAssembly");

@@ -7,8 +7,9 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 use shoal_model::InstallationId;
 use shoal_runtime::{
-    Difference, Inspection, InstallOptions, MemoryKeyValue, MemoryRelay, Plugin, PublicKey,
-    PublisherKey, RuntimeOptions, Services, SignatureState, Step, differences, inspect, verify,
+    Difference, Inspection, InstallOptions, LimitClass, MemoryKeyValue, MemoryRelay, Plugin,
+    PublicKey, PublisherKey, READY_MEMORY_BYTES, RuntimeOptions, Services, SignatureState, Step,
+    differences, inspect, verify,
 };
 
 use super::{all_good, runtime, source, test};
@@ -100,10 +101,7 @@ async fn run_it(bytes: Vec<u8>, checks: &mut Checks) -> Result<()> {
             return Ok(());
         }
     };
-    checks.add(
-        "start",
-        Ok("compiles and starts within its limits".to_owned()),
-    );
+    checks.add("start", Ok(started(plugin.inspection())));
     checks.add("example", example(&plugin));
     let tests = plugin.run_golden_tests().await;
     if tests.is_empty() {
@@ -119,6 +117,22 @@ async fn run_it(bytes: Vec<u8>, checks: &mut Checks) -> Result<()> {
         checks.add(&name, outcome);
     }
     Ok(())
+}
+
+/// That it started, and what makes it slower than it need be. An interpreter has no choice.
+fn started(inspection: &Inspection) -> String {
+    let well = "compiles and starts within its limits";
+    let memory_bytes = inspection.memory_bytes;
+    let is_large = inspection.manifest.limits.class == LimitClass::Large;
+    if memory_bytes <= READY_MEMORY_BYTES || is_large {
+        return well.to_owned();
+    }
+    format!(
+        "{well}; its {} KiB of memory are more than the {} that are kept ready, which makes every call slower: a smaller stack \
+         helps, see Stack in docs/writing-plugins/limits.md",
+        memory_bytes >> 10,
+        READY_MEMORY_BYTES >> 10
+    )
 }
 
 fn example(plugin: &Arc<Plugin>) -> Result<String, String> {
@@ -189,4 +203,34 @@ fn as_text(shown: &Value) -> String {
         ));
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A check whose instances begin with so many pages of 64 KiB.
+    fn with_pages(pages: u32, extra: &str) -> Inspection {
+        let manifest = format!(
+            "id = \"tiny\"\nkind = \"check\"\nversion = \"1.0.0\"\ntitle = \"t\"\ndescription = \"d\"\n{extra}"
+        );
+        let quoted: String = manifest.bytes().map(|b| format!("\\{b:02x}")).collect();
+        let text = format!(
+            "(component (instance $empty) (export \"shoal:plugin/check@0.1.0\" (instance $empty))
+             (core module (memory {pages})) (@custom \"shoal:manifest\" \"{quoted}\"))"
+        );
+        inspect(&wat::parse_str(&text).expect("a component")).expect("a plugin")
+    }
+
+    #[test]
+    fn memory_that_makes_calls_slower_is_told_to_whoever_can_change_it() {
+        assert!(!started(&with_pages(4, "")).contains("slower"));
+        let slow = started(&with_pages(17, ""));
+        assert!(
+            slow.contains("1088 KiB") && slow.contains("the 256"),
+            "{slow}"
+        );
+        let large = started(&with_pages(17, "[limits]\nclass = \"large\"\n"));
+        assert!(!large.contains("slower"), "an interpreter needs it");
+    }
 }

@@ -32,6 +32,7 @@ fn as_json(inspection: &Inspection, bytes: &[u8]) -> Value {
         "title": manifest.title,
         "description": manifest.description,
         "size_bytes": inspection.size_bytes,
+        "memory_bytes": inspection.memory_bytes,
         "signature": verify(bytes, &[]).to_string(),
         "endpoints": texts(&mut manifest.endpoints.iter().map(ToString::to_string)),
         "asked": manifest.capabilities.iter().map(|asked| json!({
@@ -65,7 +66,12 @@ fn as_text(shown: &Value) -> String {
             text(&shown["title"])
         ),
         text(&shown["description"]),
-        format!("{} bytes, {}", shown["size_bytes"], text(&shown["digest"])),
+        format!(
+            "{} bytes, {} of memory at its start, {}",
+            shown["size_bytes"],
+            shown["memory_bytes"],
+            text(&shown["digest"])
+        ),
         text(&shown["signature"]),
     ];
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
