@@ -6,6 +6,7 @@
 //! 2. Samples are applied in the order of the log, so that replaying the log gives the same head ([`replay`]).
 //! 3. [`TenantHead::freeze`] splits the samples at a commit; the frozen part does not change until it is in a segment.
 
+mod cardinality;
 pub(crate) mod columns;
 pub(crate) mod index;
 pub(crate) mod replay;

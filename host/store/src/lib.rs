@@ -19,6 +19,7 @@
 )]
 
 mod append;
+mod cardinality;
 mod catalog;
 mod codec;
 mod head;
@@ -32,6 +33,9 @@ mod series;
 mod store;
 
 pub use append::{AppendError, Committed, Rejected, STALE_NAN_BITS, Samples, is_stale};
+pub use cardinality::{
+    CARDINALITY_TOP_MAX, Cardinality, CardinalityOf, LabelCount, MetricCount, PairCount,
+};
 pub use catalog::{
     Catalog, CatalogChange, CatalogError, CatalogState, MemoryCatalog, SegmentId, SegmentRecord,
     SegmentTenant,

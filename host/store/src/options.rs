@@ -60,6 +60,8 @@ impl StoreOptions {
 pub struct TenantLimits {
     /// Active series; beyond it only *new* series are refused.
     pub active_series_max: u32,
+    /// Active series of one metric; beyond it only *new* series of it are refused.
+    pub series_of_metric_max: u32,
     /// Labels of one series.
     pub labels_max: u32,
     /// Bytes of one label name.
@@ -79,6 +81,7 @@ impl Default for TenantLimits {
     fn default() -> TenantLimits {
         TenantLimits {
             active_series_max: 1_000_000,
+            series_of_metric_max: 1_000_000,
             // Prometheus-compatible services allow 30 to 64; OTLP resource attributes need more.
             labels_max: 128,
             label_name_max_bytes: 1024,

@@ -32,7 +32,7 @@ pub struct SeriesMeta {
 
 /// A series is refused because it is over a limit; series already active are not affected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{metric:?} is over the limit of {max} {limit}{}: {}", DisplayLabel(.label), .limit.remedy())]
+#[error("{metric:?} is over the limit of {max} {limit}{}: {}", DisplayLabel(.label, .label_values), .limit.remedy())]
 pub struct LimitReached {
     /// Which limit.
     pub limit: Limit,
@@ -40,17 +40,23 @@ pub struct LimitReached {
     pub max: u64,
     /// The metric name of the refused series; empty when it has none.
     pub metric: String,
-    /// The label at fault, if it is one (cut to 100 characters).
+    /// The label at fault, if it is one (cut to 100 characters). Where there are too many series: the one that makes
+    /// them, which has a value that no other series has, or else the one with the most values.
     pub label: Option<String>,
+    /// How many values it has, where there are too many series.
+    pub label_values: Option<u64>,
 }
 
-struct DisplayLabel<'a>(&'a Option<String>);
+struct DisplayLabel<'a>(&'a Option<String>, &'a Option<u64>);
 
 impl fmt::Display for DisplayLabel<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(label) => write!(f, " (label {label:?})"),
-            None => Ok(()),
+        match (self.0, self.1) {
+            (Some(label), None) => write!(f, " (label {label:?})"),
+            (Some(label), Some(values)) => {
+                write!(f, " (label {label:?} grows, it has {values} values)")
+            }
+            (None, _) => Ok(()),
         }
     }
 }
@@ -60,6 +66,8 @@ impl fmt::Display for DisplayLabel<'_> {
 pub enum Limit {
     /// [`crate::TenantLimits::active_series_max`].
     ActiveSeries,
+    /// [`crate::TenantLimits::series_of_metric_max`].
+    SeriesOfMetric,
     /// [`crate::StoreOptions::series_max`].
     StoreSeries,
     /// [`crate::TenantLimits::labels_max`].
@@ -75,6 +83,7 @@ impl Limit {
     pub fn as_str(self) -> &'static str {
         match self {
             Limit::ActiveSeries => "active_series",
+            Limit::SeriesOfMetric => "series_of_metric",
             Limit::StoreSeries => "store_series",
             Limit::Labels => "labels",
             Limit::LabelNameBytes => "label_name_bytes",
@@ -84,7 +93,9 @@ impl Limit {
 
     fn remedy(self) -> &'static str {
         match self {
-            Limit::ActiveSeries => "drop labels with many values or ask the operator for more",
+            Limit::ActiveSeries | Limit::SeriesOfMetric => {
+                "drop labels with many values or ask the operator for more"
+            }
             Limit::StoreSeries => "the operator has to give the store more memory",
             Limit::Labels => "send fewer attributes",
             Limit::LabelNameBytes => "send a shorter name",
@@ -97,6 +108,7 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Limit::ActiveSeries => "active series",
+            Limit::SeriesOfMetric => "active series of one metric",
             Limit::StoreSeries => "active series of all tenants",
             Limit::Labels => "labels of a series",
             Limit::LabelNameBytes => "bytes of a label name",

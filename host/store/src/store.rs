@@ -13,7 +13,7 @@ mod committer;
 mod flush;
 pub(crate) mod query;
 mod recover;
-mod shared;
+pub(crate) mod shared;
 mod verify;
 
 #[cfg(test)]
@@ -34,7 +34,9 @@ use shoal_model::{TenantId, Timestamp};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::append::{AppendError, Committed, Rejected, Samples};
+use crate::cardinality::{Cardinality, CardinalityOf};
 use crate::catalog::{Catalog, CatalogError, SegmentRecord};
+use crate::head::TenantHead;
 use crate::head::columns::SAMPLE_BYTES;
 use crate::log::folder::{DiskFolder, LogFolder};
 use crate::log::payload_max_bytes;
@@ -267,6 +269,7 @@ impl Store {
         position: u64,
     ) -> Result<Store, OpenError> {
         let shared = Arc::new(opened.shared);
+        shared.begin_births();
         let (queue, messages) = mpsc::channel();
         let committer = Committer::new(shared.clone(), opened.log);
         let lock: File = opened.lock;
@@ -439,6 +442,12 @@ impl Store {
         self.inner.shared.metadata(tenant)
     }
 
+    /// What a tenant's active series consist of; `of` says what is counted. In memory, but long work when there are
+    /// millions: call it on a blocking thread.
+    pub fn cardinality(&self, tenant: TenantId, of: &CardinalityOf) -> Cardinality {
+        self.inner.shared.cardinality(tenant, of)
+    }
+
     /// Writes everything acknowledged so far into a segment, tells the catalog, and gives the log's space back. The
     /// store does this by itself when its thresholds are reached.
     ///
@@ -510,9 +519,13 @@ impl Inner {
         let is_new = !head.contains(fingerprint);
         if is_new {
             check_limits(labels, limits)?;
-            let over = |limit, max| Err(limit_reached(limit, max, labels, None));
+            let over = |limit, max| Err(too_many_series(limit, max, labels, &head));
             if head.series_count() as u64 >= u64::from(limits.active_series_max) {
                 return over(Limit::ActiveSeries, limits.active_series_max);
+            }
+            let metric = labels.metric_name().unwrap_or_default();
+            if head.series_of_metric(metric) >= u64::from(limits.series_of_metric_max) {
+                return over(Limit::SeriesOfMetric, limits.series_of_metric_max);
             }
             let series_max = shared.options.series_max;
             let reserve = |count| (count < u64::from(series_max)).then_some(count + 1);
@@ -526,6 +539,9 @@ impl Inner {
         }
         let serial = shared.serials.fetch_add(1, Relaxed);
         let now = Timestamp(shared.latest_received.load(Relaxed));
+        if is_new {
+            shared.births.note(now, serial);
+        }
         Ok(head.define(labels, fingerprint, meta, serial, now))
     }
 
@@ -793,5 +809,14 @@ fn limit_reached(limit: Limit, max: u32, labels: &Labels, label: Option<&str>) -
         max: u64::from(max),
         metric: cut(labels.metric_name().unwrap_or_default()),
         label: label.map(cut),
+        label_values: None,
+    }
+}
+
+fn too_many_series(limit: Limit, max: u32, labels: &Labels, head: &TenantHead) -> LimitReached {
+    let growing = head.growing_label(labels);
+    LimitReached {
+        label_values: growing.map(|(_, values)| values),
+        ..limit_reached(limit, max, labels, growing.map(|(label, _)| label))
     }
 }

@@ -16,7 +16,7 @@ use crate::postings::LabelIndex;
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct HeadIndex {
     all: RoaringBitmap,
-    names: HashMap<Arc<str>, BTreeMap<Arc<str>, RoaringBitmap>>,
+    pub(super) names: HashMap<Arc<str>, BTreeMap<Arc<str>, RoaringBitmap>>,
 }
 
 impl HeadIndex {

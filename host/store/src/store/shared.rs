@@ -10,6 +10,7 @@ use shoal_model::usage::Usage;
 use shoal_model::{TenantId, Timestamp};
 use tokio::sync::Notify;
 
+use crate::cardinality::Births;
 use crate::catalog::SegmentRecord;
 use crate::head::TenantHead;
 use crate::options::{StoreOptions, TenantLimits};
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) is_closed: AtomicBool,
     /// Where new series get their serial numbers from.
     pub(crate) serials: AtomicU64,
+    pub(crate) births: Births,
     pub(crate) series: AtomicU64,
     pub(crate) head_samples: AtomicU64,
     /// `received` of the oldest commit in the head; `i64::MAX` when it is empty.
@@ -75,6 +77,7 @@ impl Shared {
             flush_wanted: Notify::new(),
             is_closed: AtomicBool::new(false),
             serials: AtomicU64::new(1),
+            births: Births::default(),
             series: AtomicU64::new(0),
             head_samples: AtomicU64::new(0),
             head_since: AtomicI64::new(i64::MAX),
