@@ -7,10 +7,11 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use crate::inspect::READY_MEMORY_BYTES;
 use wasmtime::{
     Config, Enabled, Engine, EngineWeak, PoolingAllocationConfig, Strategy, WasmBacktraceDetails,
 };
+
+use crate::inspect::READY_MEMORY_BYTES;
 
 /// How often a running guest is asked how long it has computed, and lets others run.
 pub(crate) const TICK: Duration = Duration::from_millis(5);

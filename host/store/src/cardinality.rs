@@ -419,6 +419,12 @@ mod tests {
         );
         assert_eq!(found.labels[0].values, count as u64);
         assert_eq!(found.pairs.len(), 2);
+        let all = CardinalityOf {
+            top: usize::MAX,
+            ..of(None, NOW)
+        };
+        let found = store.cardinality(TENANT, &all);
+        assert_eq!(found.pairs.len(), CARDINALITY_TOP_MAX);
         let found = store.cardinality(TENANT, &of(Some("m"), NOW));
         assert_eq!(
             (found.series, found.label_pairs),
